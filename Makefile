@@ -1,0 +1,54 @@
+# `make` lists the targets. The environment is a file that make knows: it is built when it is
+# missing, or when pyproject.toml or requirements-lock.txt has changed, and otherwise left alone.
+
+PYTHON ?= python3
+TORCH  ?= torch==2.13.0
+
+VENV := .venv
+BIN  := $(VENV)/bin
+ENV  := $(VENV)/.installed
+
+# One thread a process: the unit of parallel work is a run, and a test.
+export OMP_NUM_THREADS ?= 1
+export MPLBACKEND ?= Agg
+
+.DEFAULT_GOAL := help
+.PHONY: help study test test-all lab refresh clean
+
+help: ## list these targets
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+	@echo "Variables: PYTHON=$(PYTHON) (3.11 or newer), TORCH=$(TORCH); pip reads its own PIP_*."
+
+study: $(ENV) ## the quick study: notebooks, figures and the verdict table
+	@$(BIN)/mmer study
+
+test: $(ENV) ## everything that is checked: lint, types, tests, notebooks
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pytest -m "not slow" -n auto --maxprocesses 4 --dist loadgroup
+
+test-all: $(ENV) ## the same with the slow tests
+	$(MAKE) test
+	$(BIN)/pytest -m slow
+
+lab: $(ENV) ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab notebooks
+
+refresh: $(ENV) ## run the quick study and write its outputs back into notebooks/
+	@$(BIN)/mmer study --refresh
+	@$(BIN)/ruff format notebooks
+
+clean: ## remove the environment, the runs and every cache
+	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(ENV): pyproject.toml requirements-lock.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "$(PYTHON) is not Python 3.11 or newer: name one that is, e.g. make study PYTHON=python3.12" >&2; \
+	  exit 1; }
+	@echo "Building the environment in $(VENV): a few minutes, once."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet $(TORCH) -r requirements-lock.txt
+	@$(BIN)/python -m pip install --quiet --no-deps -e .
+	@touch $@

@@ -1,0 +1,102 @@
+"""Arrays from files of others, checked where they come in: dtype, shape, finite numbers.
+
+Every check raises ``InputError`` with the file (and member) it is about, what was given and what
+was expected. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+from zlib import error as ZlibError
+
+import numpy as np
+
+from mmer_lib.corpora.base import check_finite
+from mmer_lib.errors import InputError
+
+FLOATS, INTEGERS, TEXT = "f", "iu", "U"  # kinds of numpy dtypes
+_KINDS = {FLOATS: "floats", INTEGERS: "integers", TEXT: "text", INTEGERS + TEXT: "integers or text"}
+
+
+def expect(
+    array: np.ndarray, where: str | Path, kinds: str, shape: tuple[int | str, ...]
+) -> np.ndarray:
+    """``array`` itself if its dtype and shape are as expected.
+
+    ``shape`` gives a number for a length that is fixed and a name ("time") for one that is free.
+    """
+    fits = array.ndim == len(shape) and all(
+        isinstance(wanted, str) or wanted == given
+        for wanted, given in zip(shape, array.shape, strict=True)
+    )
+    if array.dtype.kind in kinds and fits:
+        return array
+    wanted = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
+    raise InputError(
+        f"{where}: {array.dtype} array of shape {array.shape}; "
+        f"expected {_KINDS[kinds]} of shape ({wanted})"
+    )
+
+
+def expect_features(
+    array: np.ndarray, where: str | Path, shape: tuple[int | str, ...]
+) -> np.ndarray:
+    """``array`` as float32 if it holds floats of ``shape`` that are finite as float32."""
+    with np.errstate(over="ignore"):  # what overflows is infinite and told of below
+        values = expect(array, where, FLOATS, shape).astype(np.float32, copy=False)
+    check_finite(values, str(where))
+    return values
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The arrays of an ``.npz`` file, checked as they are taken out."""
+
+    file: Path
+    arrays: dict[str, np.ndarray]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.arrays
+
+    def where(self, name: str) -> str:
+        """How messages call the member ``name``."""
+        return f"{self.file}, {name}"
+
+    def get(self, name: str, kinds: str, shape: tuple[int | str, ...]) -> np.ndarray:
+        """The member ``name`` with the dtype and shape expected."""
+        return expect(self._member(name), self.where(name), kinds, shape)
+
+    def features(self, name: str, shape: tuple[int | str, ...]) -> np.ndarray:
+        """The member ``name`` as finite float32."""
+        return expect_features(self._member(name), self.where(name), shape)
+
+    def _member(self, name: str) -> np.ndarray:
+        if name not in self.arrays:
+            raise InputError(
+                f"{self.file} has no array {name!r}; it holds {', '.join(self.arrays) or 'none'}"
+            )
+        return self.arrays[name]
+
+
+def open_archive(path: str | Path) -> Archive:
+    """Read an ``.npz`` file into memory."""
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"{file}: no such file; expected an .npz file")
+    try:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise InputError(f"{file} is one .npy array; expected an .npz file of named arrays")
+        with loaded:
+            return Archive(file, {name: loaded[name] for name in loaded.files})
+    except InputError:
+        raise
+    except (ValueError, EOFError, OSError, BadZipFile, ZlibError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "pickle" in reason or "Object array" in reason:
+            reason = "it holds pickled Python objects, which could run code when read"
+        raise InputError(
+            f"{file} is not a plain .npz file: {reason}. Save plain arrays with numpy.savez"
+        ) from error

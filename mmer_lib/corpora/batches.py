@@ -1,0 +1,137 @@
+"""From corpus rows to padded tensors: train-only scaling, masks, batches.
+
+A ``Batch`` holds for each modality ``sequences`` (B, T, F) and ``masks`` (B, T) bool, True = data.
+T is the longest sequence of the batch, or the fixed length asked for by ``pad_to`` (longer
+sequences are cut, as the released features are).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmer_lib.corpora.base import Corpus, Ragged
+from mmer_lib.errors import InputError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded sequences with their masks, labels (B,) int64 and corpus rows (B,) int64."""
+
+    sequences: dict[str, Tensor]
+    masks: dict[str, Tensor]
+    labels: Tensor
+    rows: Tensor
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on ``device``."""
+        return Batch(
+            {m: x.to(device) for m, x in self.sequences.items()},
+            {m: x.to(device) for m, x in self.masks.items()},
+            self.labels.to(device),
+            self.rows.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """Mean and standard deviation of every feature, (F,) float32 a modality."""
+
+    mean: dict[str, np.ndarray]
+    std: dict[str, np.ndarray]
+
+    @classmethod
+    def fit(cls, corpus: Corpus, rows: np.ndarray, modalities: tuple[str, ...]) -> Scaler:
+        """Statistics over the real frames of ``rows`` - the training part, nothing else.
+
+        A constant feature keeps its scale. Raises ``InputError`` if a frame is not finite.
+        """
+        corpus.require(modalities)
+        mean, std = {}, {}
+        for modality in modalities:
+            mean[modality], std[modality] = _moments(corpus.features[modality], rows)
+            if not np.isfinite(mean[modality]).all():
+                feature = int(np.flatnonzero(~np.isfinite(mean[modality]))[0])
+                raise InputError(
+                    f"corpus {corpus.name!r}, {modality}: feature {feature} is NaN or infinite in "
+                    f"the training part. Mend or drop these frames"
+                )
+        return cls(mean, std)
+
+    def apply(self, modality: str, frames: np.ndarray) -> np.ndarray:
+        """(…, F) -> (…, F) with mean 0 and deviation 1 over the training part."""
+        scaled: np.ndarray = (frames - self.mean[modality]) / self.std[modality]
+        return scaled
+
+
+def _moments(ragged: Ragged, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of every feature over the frames of ``rows``, an utterance at a time."""
+    n = 0
+    mean = np.zeros(ragged.width)
+    squares = np.zeros(ragged.width)
+    for i in rows:  # Chan, Golub & LeVeque (1983): stable, and memory stays small
+        x = np.asarray(ragged[int(i)], dtype=np.float64)
+        if not len(x):
+            continue
+        shift = x.mean(axis=0) - mean
+        squares += ((x - x.mean(axis=0)) ** 2).sum(axis=0) + shift**2 * n * len(x) / (n + len(x))
+        mean += shift * len(x) / (n + len(x))
+        n += len(x)
+    std = np.sqrt(squares / max(n, 1))
+    std[std < 1e-8] = 1.0
+    return mean.astype(np.float32), std.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of a corpus as a model reads them: which modalities, how scaled, how padded."""
+
+    corpus: Corpus
+    rows: np.ndarray  # (n,) int64
+    modalities: tuple[str, ...]
+    scaler: Scaler | None = None
+    pad_to: Mapping[str, int] | None = None  # modality -> fixed length; others: longest of batch
+    dtype: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        self.corpus.require(self.modalities)
+        if not len(self.rows):
+            raise InputError(f"a part of corpus {self.corpus.name!r} has no utterance")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batches(self, size: int, rng: np.random.Generator | None = None) -> Iterator[Batch]:
+        """All rows once, ``size`` at a time: in random order with ``rng``, else as they stand."""
+        order = self.rows if rng is None else rng.permutation(self.rows)
+        for start in range(0, len(order), size):
+            yield self.collate(order[start : start + size])
+
+    def collate(self, rows: np.ndarray) -> Batch:
+        """The utterances ``rows`` (row numbers of the corpus) as one batch."""
+        sequences, masks = {}, {}
+        for modality in self.modalities:
+            sequences[modality], masks[modality] = self._pad(modality, rows)
+        labels = torch.from_numpy(self.corpus.labels[rows])
+        return Batch(sequences, masks, labels, torch.from_numpy(np.asarray(rows, np.int64)))
+
+    def _pad(self, modality: str, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """(B, T, F) and (B, T): frames gathered in one go, then the padding frame outside."""
+        ragged = self.corpus.features[modality]
+        lengths = ragged.lengths[rows]
+        longest = (self.pad_to or {}).get(modality, max(1, int(lengths.max())))
+        steps = np.arange(longest)
+        mask = steps < lengths[:, None]  # (B, T)
+        at = ragged.offsets[rows][:, None] + steps
+        x = np.zeros((len(rows), longest, ragged.width), np.float32)  # (B, T, F)
+        x[mask] = ragged.values[at[mask]]
+        if self.scaler is not None:
+            x[mask] = self.scaler.apply(modality, x[mask])
+        padding = self.corpus.recipe.get(modality, {}).get("padding")
+        if padding is not None:
+            x[~mask] = np.asarray(padding, np.float32)
+        return torch.from_numpy(x).to(self.dtype), torch.from_numpy(mask)

@@ -1,0 +1,161 @@
+"""A corpus on disk: written whole or not at all, read memory-mapped, never unpickled.
+
+The folder holds ``corpus.json`` (format, name, classes, recipe, notes, content hashes),
+``utterances.csv``, ``<modality>.values.npy`` (N_frames, F) float32,
+``<modality>.offsets.npy`` (n + 1,) int64 and, where there are any, ``events.csv``, ``folds.csv``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import contextmanager
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import mkdtemp
+
+import numpy as np
+import pandas as pd
+
+from mmer_lib.corpora.base import MODALITIES, Corpus, Ragged, check_finite
+from mmer_lib.errors import InputError
+
+FORMAT = 1
+_TEXT_COLUMNS = {"id": str, "speaker": str, "dialogue": str, "split": str, "text": str}
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, renamed to ``path`` when the block ends well and removed when it does not.
+
+    Raises ``InputError`` if ``path`` is already there or cannot be written.
+    """
+    if path.exists():
+        raise InputError(f"{path} already exists: remove it or choose another destination")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror}. Choose a destination you may write to"
+        ) from error
+    try:
+        beside.chmod(0o755)  # mkdtemp makes it private
+        yield beside
+        beside.rename(path)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+
+
+def save_corpus(corpus: Corpus, path: Path) -> Path:
+    """Write ``corpus`` as a folder and return its path.
+
+    Raises ``InputError`` for features that are not finite, or a ``path`` that exists or cannot
+    be written; then nothing is left behind.
+    """
+    for modality in corpus.modalities:
+        check_finite(corpus.features[modality].values, f"corpus {corpus.name!r}, {modality}")
+    with new_folder(path) as folder:
+        for modality in corpus.modalities:
+            np.save(folder / f"{modality}.values.npy", corpus.features[modality].values)
+            np.save(folder / f"{modality}.offsets.npy", corpus.features[modality].offsets)
+        write_tables(corpus, folder)
+    return path
+
+
+def write_tables(corpus: Corpus, folder: Path) -> None:
+    """Everything of a corpus folder but the feature arrays."""
+    corpus.utterances.assign(content=corpus.content()).to_csv(
+        folder / "utterances.csv", index=False
+    )
+    if corpus.events is not None:
+        corpus.events.to_csv(folder / "events.csv", index=False)
+    if corpus.published is not None:
+        corpus.published.to_csv(folder / "folds.csv", index=False)
+    about = {
+        "format": FORMAT,
+        "name": corpus.name,
+        "classes": list(corpus.classes),
+        "recipe": corpus.recipe,
+        "notes": list(corpus.notes),
+        "hashes": corpus.hashes,
+    }
+    (folder / "corpus.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+def read_corpus(path: Path) -> Corpus:
+    """Open a corpus folder; features stay on disk, memory-mapped.
+
+    Raises ``InputError`` if the folder is not a corpus or one of its files cannot be used.
+    """
+    about = _read_about(path)
+    features = {}
+    for modality in MODALITIES:
+        if (path / f"{modality}.values.npy").exists():
+            values = open_array(path / f"{modality}.values.npy")
+            offsets = open_array(path / f"{modality}.offsets.npy")
+            features[modality] = Ragged(values, np.asarray(offsets))
+    corpus = Corpus(
+        name=str(about["name"]),
+        classes=tuple(about["classes"]),
+        utterances=read_table(path / "utterances.csv"),
+        features=features,
+        recipe=about["recipe"],
+        events=read_table(path / "events.csv") if (path / "events.csv").exists() else None,
+        published=read_table(path / "folds.csv") if (path / "folds.csv").exists() else None,
+        notes=tuple(about["notes"]),
+        path=path,
+    )
+    corpus.__dict__["hashes"] = about["hashes"]  # as recorded when it was written
+    return corpus
+
+
+def _read_about(path: Path) -> dict:
+    file = path / "corpus.json"
+    if not file.is_file():
+        raise InputError(
+            f"{path} is not a corpus folder: it has no corpus.json. "
+            f"Make one with `mmer corpus make`; `mmer corpus list` names what can be made"
+        )
+    try:
+        about = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{file} is not readable JSON ({error}): make the corpus again") from error
+    missing = {"format", "name", "classes", "recipe", "notes", "hashes"} - set(about)
+    if missing:
+        raise InputError(f"{file} lacks {', '.join(sorted(missing))}: make the corpus again")
+    if about["format"] != FORMAT:
+        raise InputError(
+            f"{file} has format {about['format']}, this version reads format {FORMAT}: "
+            f"make the corpus again"
+        )
+    return about
+
+
+def read_table(file: Path) -> pd.DataFrame:
+    """A CSV file with ids and names kept as text, or ``InputError`` naming the file."""
+    if not file.is_file():
+        raise InputError(f"{file} is missing: the corpus is not whole, make it again")
+    try:
+        return pd.read_csv(file, dtype=_TEXT_COLUMNS, keep_default_na=False, na_values=[""])
+    except (ValueError, UnicodeDecodeError) as error:
+        line = str(error).splitlines()[0]
+        raise InputError(f"{file} is not a readable CSV table: {line}") from error
+
+
+def open_array(file: Path) -> np.ndarray:
+    """A ``.npy`` file, memory-mapped and never unpickled, or ``InputError`` naming the file."""
+    if not file.is_file():
+        raise InputError(f"{file} is missing: the folder is not whole")
+    try:
+        return np.load(file, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        if "pickle" in str(error) or "object" in str(error):
+            reason = "it holds pickled Python objects, which could run code when read"
+        else:
+            reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{file} is not a plain .npy array: {reason}. "
+            f"Save it with numpy.save(..., allow_pickle=False)"
+        ) from error

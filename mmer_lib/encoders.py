@@ -1,0 +1,90 @@
+"""From the features of one modality to a sequence of width D.
+
+A front end, then a bidirectional GRU (D / 2 a direction), after Rajan et al. (2022), section 2:
+
+- ``"none"``: the features go straight into the GRU (the published text encoder);
+- ``"project"``: a linear map F -> D of every frame (ours: keeps time, keeps masks);
+- ``"convolve"``: a convolution over three neighbouring frames, F -> D;
+- ``"mix"``: the released code's convolution of kernel 1 whose channels are the TIME positions.
+  Every output step is a learned mix of all input steps, so that time, padding masks and
+  time-aligned attention maps lose their meaning behind it; the input length is fixed.
+
+x (B, T, F) with mask (B, T) bool, True = data -> (B, T', D) with mask (B, T').
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mmer_lib.errors import InputError, unknown
+
+FRONTS = ("none", "project", "convolve", "mix")
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """One modality's encoder; ``mix`` = (T in, T out) of the time-mixing convolution."""
+
+    features: int  # F
+    width: int = 120  # D
+    front: str = "project"
+    mix: tuple[int, int] = (0, 0)
+    input_dropout: float = 0.0  # on the features while training
+    gru_dropout: float = 0.0  # on the GRU's output while training
+
+
+class SequenceEncoder(nn.Module):
+    """Front end + bidirectional GRU that never reads padding (unless all of it is called data)."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        if config.front not in FRONTS:
+            raise unknown("encoder front", config.front, FRONTS)
+        if config.width % 2:
+            raise InputError(f"width={config.width} must be even: half for each direction of a GRU")
+        self.config = config
+        self.input_dropout = nn.Dropout(config.input_dropout)
+        self.front, features = _build_front(config)
+        self.gru = nn.GRU(features, config.width // 2, batch_first=True, bidirectional=True)
+        self.gru_dropout = nn.Dropout(config.gru_dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, F), (B, T) -> (B, T', D), (B, T'); padding steps come out as zeros."""
+        x = self.input_dropout(x)
+        if self.config.front == "mix":
+            x = self.front(x)  # (B, T_out, F): the channels of this convolution are time steps
+            mask = mask.new_ones(x.shape[:2])
+        elif self.config.front == "convolve":
+            x = (x * mask.unsqueeze(-1)).transpose(1, 2)  # (B, F, T), zeros beyond the ends
+            x = self.front(x).transpose(1, 2)  # (B, T, D)
+        else:
+            x = self.front(x)
+        return self.gru_dropout(run_gru(self.gru, x, mask)), mask
+
+
+def run_gru(gru: nn.GRU, x: Tensor, mask: Tensor) -> Tensor:
+    """A bidirectional GRU over real steps only: (B, T, F), (B, T) -> (B, T, D), zeros on padding.
+
+    Right-padded sequences, as batches have them, are packed, so that the backward direction
+    starts at the last real step. A sequence without a real step gives zeros.
+    """
+    if bool(mask.all()):
+        return gru(x)[0]
+    lengths = mask.sum(dim=1).clamp(min=1).cpu()
+    packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    out, _ = nn.utils.rnn.pad_packed_sequence(gru(packed)[0], True, total_length=x.shape[1])
+    return out * mask.unsqueeze(-1)  # (B, T, D)
+
+
+def _build_front(config: EncoderConfig) -> tuple[nn.Module, int]:
+    """The front end and the number of features behind it."""
+    if config.front == "project":
+        return nn.Linear(config.features, config.width), config.width
+    if config.front == "convolve":
+        return nn.Conv1d(config.features, config.width, kernel_size=3, padding=1), config.width
+    if config.front == "mix":
+        return nn.Conv1d(*config.mix, kernel_size=1), config.features
+    return nn.Identity(), config.features

@@ -1,0 +1,291 @@
+"""The recognizer: encoders -> fusion -> pooling -> classifier, and its configurations by name.
+
+A configuration is written ``<fusion>-<modalities>[-nosp][@flavour][,switch=value...]``:
+``self-AVT``, ``cross-AT``, ``selfcross-AVT``, ``cross-AVT-nosp@released,masks=true``.
+Modalities are letters: A audio, V video, T text. Two flavours:
+
+- ``controlled`` (default): padding masks everywhere, features scaled on the training part and
+  projected frame by frame, float32, everything else as published;
+- ``released``: the released code in all its oddities, each a switch of ``ModelConfig``.
+
+Sizes are those of Rajan et al. (2022); with them, self-AVT@released has 1,645,892 parameters and
+cross-AVT@released 1,820,132.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+
+import torch
+from torch import Tensor, nn
+
+from mmer_lib.corpora.base import MODALITIES, Corpus
+from mmer_lib.corpora.batches import Batch
+from mmer_lib.encoders import EncoderConfig, SequenceEncoder
+from mmer_lib.errors import InputError, unknown
+from mmer_lib.fusion import FUSIONS, Fused, build_fusion
+from mmer_lib.pooling import EPS, POOLINGS, concatenate, statistical_pool
+
+LETTERS = {modality[0].upper(): modality for modality in MODALITIES}  # A, V, T
+# Time steps (in, out) of the released time-mixing convolutions; text has none.
+TIME_MIXING = {"audio": (1000, 500), "video": (32, 25)}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One configuration; the defaults are the paper's sizes and the ``controlled`` flavour."""
+
+    name: str = "self-AVT"
+    fusion: str = "self"
+    modalities: tuple[str, ...] = MODALITIES
+    pooling: str = "sp"  # statistical pooling; "concat" for -nosp and for a single modality
+    features: Mapping[str, int] = field(
+        default_factory=lambda: {"audio": 120, "video": 2048, "text": 300}
+    )
+    lengths: Mapping[str, int] = field(
+        default_factory=lambda: {"audio": 1000, "video": 32, "text": 128}
+    )  # frames after padding, read only where something has a fixed length
+    classes: int = 7
+    width: int = 120  # D
+    heads: int = 6
+    hidden: int = 60
+    attention_dropout: float = 0.1
+    text_dropout: float = 0.25
+    # Switches; their values in the released code are in FLAVOURS.
+    masks: bool = True  # Deviation: the released code has none, padding is attended and averaged
+    scale: bool = True  # Deviation: the released code throws its fitted scaling away
+    time_mixing: bool = False  # Deviation: the released convolution mixes time positions
+    front: str = "project"  # of audio and video where time is not mixed: see encoders.FRONTS
+    std_first: bool = False  # the released code pools to [std ; mean]
+    sp_eps: float = EPS  # under the root of the deviation; the released code has none
+    double: bool = False  # the released code computes in float64
+    gru_dropout: float = 0.0  # the released code asks for .3, which torch ignores on one layer
+    nonlinear_head: bool = False  # published: two linear layers with nothing between
+
+    def __post_init__(self) -> None:
+        if self.fusion not in FUSIONS:
+            raise unknown("fusion", self.fusion, FUSIONS)
+        if self.pooling not in POOLINGS:
+            raise unknown("pooling", self.pooling, POOLINGS)
+        for name in ("width", "heads", "hidden", "classes"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}={getattr(self, name)}: at least 1 expected")
+
+    def for_corpus(self, corpus: Corpus) -> ModelConfig:
+        """The same configuration with the corpus's classes, feature widths and padded lengths.
+
+        Raises ``InputError`` for a modality that the corpus lacks.
+        """
+        corpus.require(self.modalities)
+        lengths = {}
+        for m in self.modalities:
+            padded = corpus.recipe.get(m, {}).get("padded_length")
+            lengths[m] = int(padded or max(1, corpus.features[m].lengths.max()))
+        widths = {m: corpus.widths[m] for m in self.modalities}
+        return replace(self, features=widths, lengths=lengths, classes=len(corpus.classes))
+
+    @property
+    def pad_to(self) -> dict[str, int] | None:
+        """Fixed lengths for batches, needed where padding is not masked."""
+        return None if self.masks and not self.time_mixing else dict(self.lengths)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of parameters and batches."""
+        return torch.float64 if self.double else torch.float32
+
+    def encoder(self, modality: str) -> EncoderConfig:
+        """The encoder of one modality: text has no front end, as published."""
+        front, mix = self.front, (0, 0)
+        if modality == "text":
+            front = "none"
+        elif self.time_mixing:
+            front, mix = "mix", mixed_steps(modality, self.lengths[modality])
+        dropout = self.text_dropout if modality == "text" else 0.0
+        return EncoderConfig(
+            self.features[modality], self.width, front, mix, dropout, self.gru_dropout
+        )
+
+
+def mixed_steps(modality: str, length: int) -> tuple[int, int]:
+    """Steps (in, out) of the time-mixing convolution, in the published proportion."""
+    published_in, published_out = TIME_MIXING[modality]
+    return length, max(1, round(length * published_out / published_in))
+
+
+FLAVOURS: dict[str, dict[str, bool | float]] = {
+    "controlled": {},
+    "released": {
+        "masks": False,
+        "scale": False,
+        "time_mixing": True,
+        "std_first": True,
+        "sp_eps": 0.0,
+        "double": True,
+    },
+}
+
+PAPER_GRID = (
+    "self-A", "self-V", "self-T", "self-AV", "self-AT", "self-VT", "self-AVT",
+    "cross-AV", "cross-AT", "cross-VT", "cross-AVT",
+    "self-AVT-nosp", "cross-AVT-nosp", "selfcross-AVT",
+)  # fmt: skip
+
+_GRAMMAR = re.compile(r"(?P<fusion>\w+)-(?P<letters>[A-Z]+)(?P<nosp>-nosp)?(?:@(?P<flavour>\w+))?")
+_STRUCTURE = {"name", "fusion", "modalities", "features", "lengths", "classes", "pooling"}
+SWITCHES = {f.name: type(f.default) for f in fields(ModelConfig) if f.name not in _STRUCTURE}
+
+
+def parse_configuration(name: str, **overrides: object) -> ModelConfig:
+    """The configuration called ``name`` (grammar above); ``overrides`` are switches by keyword.
+
+    Switches in the name win over ``overrides``. Raises ``InputError`` with the nearest known name.
+    """
+    head, *switches = name.split(",")
+    match = _GRAMMAR.fullmatch(head)
+    if not match:
+        raise unknown("configuration", head, PAPER_GRID)
+    modalities = _parse_letters(head, match["letters"])
+    if match["fusion"] not in FUSIONS:
+        raise unknown(f"fusion in {head!r}:", match["fusion"], FUSIONS)
+    if match["fusion"] == "cross" and len(modalities) < 2:
+        raise InputError(f"{head!r}: cross-attention needs two modalities or more: use self")
+    flavour = match["flavour"] or "controlled"
+    if flavour not in FLAVOURS:
+        raise unknown("flavour", flavour, FLAVOURS)
+    pooling = "concat" if match["nosp"] or len(modalities) == 1 else "sp"
+    chosen = {**FLAVOURS[flavour], **overrides, **_parse_switches(name, switches)}
+    for switch in chosen:
+        if switch not in SWITCHES:
+            raise unknown("switch", switch, SWITCHES)
+    return ModelConfig(name, match["fusion"], modalities, pooling, **chosen)  # type: ignore[arg-type]
+
+
+def _parse_letters(name: str, letters: str) -> tuple[str, ...]:
+    """``"AT"`` -> ``("audio", "text")``."""
+    if not set(letters) <= set(LETTERS) or len(set(letters)) < len(letters):
+        raise InputError(f"{name!r}: {letters!r} must be letters of AVT, each at most once")
+    ordered = "".join(letter for letter in LETTERS if letter in letters)
+    if letters != ordered:
+        raise InputError(f"{name!r}: write the modalities in the order {ordered!r}")
+    return tuple(LETTERS[letter] for letter in letters)
+
+
+def _parse_switches(name: str, pairs: list[str]) -> dict[str, object]:
+    parsed: dict[str, object] = {}
+    for pair in pairs:
+        key, _, text = (word.strip() for word in pair.partition("="))
+        if key not in SWITCHES:
+            raise unknown(f"switch in {name!r}:", key, SWITCHES)
+        kind = SWITCHES[key]
+        try:
+            parsed[key] = {"true": True, "false": False}[text] if kind is bool else kind(text)
+        except (KeyError, ValueError) as error:
+            wanted = {bool: "true or false", int: "a whole number", float: "a number"}
+            raise InputError(
+                f"{name!r}: {key}={text} is not {wanted.get(kind, 'a word')}"
+            ) from error
+    return parsed
+
+
+PRESETS: dict[str, dict[str, ModelConfig]] = {
+    flavour: {name: parse_configuration(f"{name}@{flavour}") for name in PAPER_GRID}
+    for flavour in FLAVOURS
+}
+
+
+@dataclass(frozen=True)
+class Output:
+    """Logits (B, C) and what the fusion gave."""
+
+    logits: Tensor
+    fused: Fused
+
+
+class Recognizer(nn.Module):
+    """Encoders, fusion, pooling over the modality vectors, two linear layers."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoders = nn.ModuleDict(
+            {m: SequenceEncoder(config.encoder(m)) for m in config.modalities}
+        )
+        self.fusion = build_fusion(
+            config.fusion, config.modalities, config.width, config.heads, config.attention_dropout
+        )
+        n = 2 if config.pooling == "sp" else int(self.fusion.n_vectors)  # type: ignore[arg-type]
+        self.concat_linear = nn.Linear(n * config.width, config.hidden)
+        self.classifier = nn.Linear(config.hidden, config.classes)
+        self.to(config.dtype)
+
+    def forward(self, batch: Batch, need_weights: bool = False) -> Output:
+        """A batch with every modality of the configuration -> logits (B, C) and ``Fused``."""
+        sequences, masks = self.encode(batch)
+        fused = self.fusion(sequences, masks, need_weights)
+        pooled = self.pool(fused)  # (B, 2D) or (B, n * D)
+        hidden = self.concat_linear(pooled)
+        if self.config.nonlinear_head:
+            hidden = hidden.relu()
+        return Output(self.classifier(hidden), fused)
+
+    def encode(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Encoded sequences (B, T, D) and masks (B, T); all of it is data without ``masks``."""
+        sequences, masks = {}, {}
+        for m in self.config.modalities:
+            mask = batch.masks[m] if self.config.masks else torch.ones_like(batch.masks[m])
+            sequences[m], masks[m] = self.encoders[m](batch.sequences[m], mask)
+        return sequences, masks
+
+    def pool(self, fused: Fused) -> Tensor:
+        """One vector an utterance: (B, n, D) -> (B, 2D) by statistics or (B, n * D)."""
+        if self.config.pooling == "concat":
+            return concatenate(fused.vectors, fused.present)
+        config = self.config
+        return statistical_pool(fused.vectors, fused.present, config.sp_eps, config.std_first)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """How many numbers are trained."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def load_released_state_dict(model: Recognizer, state: Mapping[str, Tensor]) -> None:
+    """Load a state dict whose keys are the released module names (``text_encoder.weight_ih_l0``).
+
+    Raises ``InputError`` if a key is missing, left over or of another shape; then the model is
+    unchanged.
+    """
+    wanted = model.state_dict()
+    names = {_released_name(key): key for key in wanted}
+    for given in state:
+        if given not in names:
+            raise unknown(f"key for {model.config.name!r} in the checkpoint:", given, names)
+    missing = sorted(set(names) - set(state))
+    if missing:
+        raise InputError(
+            f"the checkpoint lacks {missing[0]!r} ({len(missing)} keys in all) of "
+            f"{model.config.name!r}: is it from the other model?"
+        )
+    for given, key in names.items():
+        if state[given].shape != wanted[key].shape:
+            raise InputError(
+                f"checkpoint key {given!r} has shape {tuple(state[given].shape)}, "
+                f"{model.config.name!r} expects {tuple(wanted[key].shape)}"
+            )
+    model.load_state_dict({key: state[given] for given, key in names.items()})
+
+
+def _released_name(key: str) -> str:
+    """Our parameter name in the released code's words: ``mha_x_y`` has source x and query y."""
+    parts = key.split(".")
+    if parts[0] == "encoders":
+        suffix = "encoder" if parts[2] == "gru" else "conv"
+        return ".".join([f"{parts[1]}_{suffix}", *parts[3:]])
+    if parts[0] == "fusion":
+        query, source = parts[2].split("_")
+        name = f"mha_{source[0]}" if query == source else f"mha_{source[0]}_{query[0]}"
+        return ".".join([name, *parts[3:]])
+    return key

@@ -1,0 +1,184 @@
+"""The result store: one folder a run, there whole or not at all. Imports no torch.
+
+    store/
+      store.json                 what this folder is
+      last_plan.json             the study that was asked for last
+      <key>/run.json             what decided the numbers, and the scores
+            history.csv          one row an epoch
+            predictions.npz      ids, labels (n,), probabilities (n, C) of dev and test
+            weights.safetensors  the parameters of the kept epoch
+
+The key is a hash of everything that decides a run's numbers, so a finished run is found again
+and never computed twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import load_file, save_file
+
+from mmer_lib.errors import InputError
+
+FORMAT = 1
+SEMANTICS = 1  # raised when the same configuration would give other numbers than before
+
+
+@dataclass(frozen=True)
+class StoredPredictions:
+    """One part as a run left it: ids (n,) str, labels (n,) int64, probabilities (n, C)."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+
+
+def spec_key(spec: Mapping[str, Any]) -> str:
+    """16 hex digits of a JSON-able specification; the order of its keys does not matter."""
+    text = json.dumps(spec, sort_keys=True, allow_nan=False)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+class ResultStore:
+    """A folder of finished runs; created if it is not there.
+
+    Raises ``InputError`` if ``path`` is a folder of something else, or cannot be written.
+    """
+
+    def __init__(self, path: str | Path, create: bool = True) -> None:
+        self.path = Path(path)
+        marker = self.path / "store.json"
+        if marker.is_file():
+            self._check_marker(marker)
+        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise InputError(
+                f"{self.path} is not a result store (no store.json in it): "
+                f"choose the --store folder of `mmer sweep`, or an empty one"
+            )
+        elif not create:
+            raise InputError(f"{self.path}: no result store there. Make one with `mmer sweep`")
+        else:
+            self._create(marker)
+
+    def _check_marker(self, marker: Path) -> None:
+        try:
+            found = json.loads(marker.read_text(encoding="utf-8"))["format"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{marker} is damaged: {self.path} is not a usable store") from error
+        if found != FORMAT:
+            raise InputError(f"{marker} has format {found}, this version reads {FORMAT}")
+
+    def _create(self, marker: Path) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_json(marker, {"format": FORMAT, "what": "mmer result store"})
+        except OSError as error:
+            raise InputError(
+                f"cannot write a store at {self.path}: {error.strerror}. Choose another folder"
+            ) from error
+
+    def __contains__(self, key: str) -> bool:
+        return (self.path / key / "run.json").is_file()
+
+    def keys(self) -> list[str]:
+        """Of all finished runs, sorted."""
+        return sorted(file.parent.name for file in self.path.glob("[!.]*/run.json"))
+
+    def write(
+        self,
+        key: str,
+        run: Mapping[str, Any],
+        history: pd.DataFrame,
+        parts: Mapping[str, Any],
+        weights: Mapping[str, np.ndarray],
+    ) -> None:
+        """Add a finished run: filled beside and renamed, so nobody ever sees half of it.
+
+        ``parts`` maps "dev" and "test" to predictions. A run that is already there stays.
+        """
+        beside = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=self.path))
+        try:
+            beside.chmod(0o755)  # mkdtemp makes it private
+            history.to_csv(beside / "history.csv", index=False)
+            arrays = {
+                f"{part}_{name}": getattr(predictions, name)
+                for part, predictions in parts.items()
+                for name in ("ids", "labels", "probabilities")
+            }
+            np.savez_compressed(beside / "predictions.npz", allow_pickle=False, **arrays)
+            save_file(dict(weights), beside / "weights.safetensors")
+            stamp = datetime.now(UTC).isoformat(timespec="seconds")
+            write_json(beside / "run.json", {**run, "key": key, "created": stamp})
+            try:
+                beside.rename(self.path / key)
+            except OSError:
+                if key not in self:
+                    raise
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+    def run(self, key: str) -> dict[str, Any]:
+        """What decided a run and what came out. Raises ``InputError`` for an unknown key."""
+        if key not in self:
+            raise InputError(f"{self.path} has no finished run {key!r}")
+        loaded: dict[str, Any] = json.loads((self.path / key / "run.json").read_text("utf-8"))
+        return loaded
+
+    def history(self, key: str) -> pd.DataFrame:
+        """One row an epoch of a run."""
+        return pd.read_csv(self.path / self.run(key)["key"] / "history.csv")
+
+    def predictions(self, key: str, part: str = "test") -> StoredPredictions:
+        """What a run said of the utterances of its ``dev`` or ``test`` part."""
+        with np.load(self.path / self.run(key)["key"] / "predictions.npz") as arrays:
+            return StoredPredictions(
+                arrays[f"{part}_ids"], arrays[f"{part}_labels"], arrays[f"{part}_probabilities"]
+            )
+
+    def weights(self, key: str) -> dict[str, np.ndarray]:
+        """The parameters of a run's kept epoch, by name."""
+        loaded: dict[str, np.ndarray] = load_file(
+            self.path / self.run(key)["key"] / "weights.safetensors"
+        )
+        return loaded
+
+    def to_frame(self, keys: list[str] | None = None) -> pd.DataFrame:
+        """The tidy table: one row a run, sorted by configuration, fold and seed.
+
+        All finished runs, or those of ``keys``. Columns: key, study (hash of all that the runs of
+        one plan share), corpus, configuration, fold, seed, the scores on test, and the settings.
+        """
+        rows = [self.run(key)["row"] | {"key": key} for key in (keys or self.keys())]
+        if not rows:
+            raise InputError(f"{self.path} holds no finished run yet: run `mmer sweep` first")
+        table = pd.DataFrame(rows).sort_values(["study", "configuration", "fold", "seed"])
+        return table.reset_index(drop=True)
+
+    def note_plan(self, study: str, keys: list[str]) -> None:
+        """Remember the plan that was run last, so that ``last_plan`` finds its rows."""
+        write_json(self.path / "last_plan.json", {"study": study, "keys": keys})
+
+    def last_plan(self) -> pd.DataFrame:
+        """The rows of the plan that was run last. Raises ``InputError`` if there is none."""
+        file = self.path / "last_plan.json"
+        if not file.is_file():
+            raise InputError(f"{self.path} has seen no plan yet: run `mmer sweep` or notebook 03")
+        return self.to_frame(json.loads(file.read_text("utf-8"))["keys"])
+
+
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """JSON written beside and renamed into place."""
+    beside = file.with_name(f".{file.name}-{os.getpid()}")
+    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    beside.replace(file)

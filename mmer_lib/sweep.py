@@ -1,0 +1,257 @@
+"""Plans of runs, and running them: every configuration on every fold with every seed.
+
+The unit of parallel work is a run in a process of one thread (two such processes beat one of two
+threads). Numbers depend on the run alone, never on ``jobs`` or on what ran before.
+"""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from joblib import Parallel, delayed, parallel_config
+from tqdm.auto import tqdm
+
+import mmer_lib
+from mmer_lib import metrics
+from mmer_lib.corpora import Corpus, Fold, load_corpus
+from mmer_lib.corpora.base import blake2b
+from mmer_lib.corpora.batches import Part, Scaler
+from mmer_lib.errors import InputError
+from mmer_lib.model import ModelConfig, Recognizer, count_parameters, parse_configuration
+from mmer_lib.store import SEMANTICS, ResultStore, spec_key
+from mmer_lib.train import TrainConfig, build_model, fit, predict
+
+
+@dataclass(frozen=True)
+class Run:
+    """One configuration on one fold with one seed."""
+
+    config: ModelConfig
+    fold: Fold
+    seed: int
+    train: TrainConfig
+    key: str
+    study: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``configurations`` x folds x ``seeds``; ``model`` are switches for all (width, heads, ...).
+
+    Raises ``InputError`` for anything that cannot be run, before the first run starts.
+    """
+
+    corpus: Corpus
+    configurations: tuple[str, ...]
+    protocol: str = "random"
+    n_folds: int = 5
+    seeds: int = 10
+    fold_seed: int = 0
+    train: TrainConfig = field(default_factory=TrainConfig)
+    model: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.configurations:
+            raise InputError("the plan names no configuration: give at least one, e.g. self-AVT")
+        if self.seeds < 1:
+            raise InputError(f"seeds={self.seeds}: at least 1 expected")
+        twice = {c for c in self.configurations if self.configurations.count(c) > 1}
+        if twice:
+            raise InputError(f"the plan names {sorted(twice)[0]!r} twice")
+
+    def runs(self) -> list[Run]:
+        """Every run, seeds innermost, so that a plan cut short has whole folds first."""
+        configs = [
+            parse_configuration(name, **self.model).for_corpus(self.corpus)
+            for name in self.configurations
+        ]
+        folds = self.corpus.folds(self.protocol, self.n_folds, self.fold_seed)
+        shared = {
+            "corpus": self.corpus.fingerprint,
+            "protocol": self.protocol,
+            "n_folds": len(folds),
+            "fold_seed": self.fold_seed,
+            "train": {k: v for k, v in asdict(self.train).items() if k != "device"},
+            "semantics": SEMANTICS,
+        }
+        study = spec_key(shared | {"model": dict(self.model)})
+        return [
+            Run(config, fold, seed, self.train, _run_key(shared, config, fold, seed), study)
+            for fold in folds
+            for config in configs
+            for seed in range(self.seeds)
+        ]
+
+
+def _run_key(shared: dict[str, Any], config: ModelConfig, fold: Fold, seed: int) -> str:
+    rows = blake2b(fold.train, fold.dev, fold.test)
+    own = {"configuration": asdict(config), "fold": fold.index, "rows": rows, "seed": seed}
+    return spec_key(shared | own)
+
+
+def run_plan(plan: Plan, store: ResultStore, jobs: int = 1) -> pd.DataFrame:
+    """Run what the store does not hold yet and return the plan's rows of its table.
+
+    ``jobs`` worker processes of one thread each; 1 works in this process. Progress goes to
+    standard error, quietly where there is no terminal.
+    """
+    if jobs < 1:
+        raise InputError(f"jobs={jobs}: at least 1 expected")
+    runs = plan.runs()
+    todo = [run for run in runs if run.key not in store]
+    with tqdm(total=len(runs), initial=len(runs) - len(todo), unit="run", disable=None) as bar:
+        for key in _execute_all(todo, plan.corpus, store, min(jobs, len(todo) or 1)):
+            bar.set_postfix_str(key, refresh=False)
+            bar.update()
+    store.note_plan(runs[0].study, [run.key for run in runs])
+    return store.to_frame([run.key for run in runs])
+
+
+def _execute_all(todo: list[Run], corpus: Corpus, store: ResultStore, jobs: int) -> Iterator[str]:
+    """Execute runs here or in worker processes; yields the key of each as it is finished."""
+    if jobs == 1:
+        for run in todo:
+            yield execute(run, corpus, store)
+        return
+    with _on_disk(corpus) as folder, parallel_config("loky", inner_max_num_threads=1):
+        workers = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
+        yield from workers(delayed(_execute_in_worker)(run, folder, store.path) for run in todo)
+
+
+@contextmanager
+def _on_disk(corpus: Corpus) -> Iterator[Path]:
+    """The folder of a corpus, written for the time being if it has none: workers map it."""
+    kept = corpus.path is not None
+    with nullcontext() if kept else tempfile.TemporaryDirectory(prefix="mmer-") as parent:
+        yield corpus.path if corpus.path is not None else corpus.save(Path(str(parent)) / "corpus")
+
+
+def _execute_in_worker(run: Run, folder: Path, store: Path) -> str:
+    return execute(run, _open_corpus(folder), ResultStore(store))
+
+
+@lru_cache(maxsize=1)
+def _open_corpus(folder: Path) -> Corpus:
+    return load_corpus(folder)
+
+
+def execute(run: Run, corpus: Corpus, store: ResultStore) -> str:
+    """Train, score once on test at the end, and store one run; returns its key."""
+    with _one_thread():
+        started = perf_counter()
+        parts = make_parts(run.config, run.fold, corpus)
+        model = build_model(run.config, _seed(run))
+        watch = _test_watcher(parts["test"]) if run.train.score_test else None
+        fitted = fit(model, parts["train"], parts["dev"], run.train, _seed(run), watch)
+        predictions = {part: predict(model, parts[part]) for part in ("dev", "test")}
+        seconds = perf_counter() - started
+    scores = metrics.scores(predictions["test"].labels, predictions["test"].probabilities)
+    row = _row(run, corpus) | scores | {
+        "dev_accuracy": predictions["dev"].accuracy,
+        "best_epoch": fitted.best_epoch,
+        "epochs": len(fitted.history),
+        "seconds": round(seconds, 3),
+        "parameters": count_parameters(model),
+    }  # fmt: skip
+    about = {
+        "row": row,
+        "configuration": asdict(run.config),
+        "train": asdict(run.train),
+        "versions": _versions(),
+        "leakage": run.fold.leakage.sentence(),
+        "note": run.fold.note,
+    }
+    weights = {name: value.numpy() for name, value in fitted.state.items()}
+    store.write(run.key, about, fitted.history, predictions, weights)
+    return run.key
+
+
+def make_parts(config: ModelConfig, fold: Fold, corpus: Corpus) -> dict[str, Part]:
+    """The train, dev and test parts of a fold as ``config`` reads them, scaled by train alone."""
+    scaler = Scaler.fit(corpus, fold.train, config.modalities) if config.scale else None
+    return {
+        part: Part(corpus, rows, config.modalities, scaler, config.pad_to, config.dtype)
+        for part, rows in (("train", fold.train), ("dev", fold.dev), ("test", fold.test))
+    }
+
+
+def restore(store: ResultStore, key: str, corpus: Corpus) -> tuple[Recognizer, dict[str, Part]]:
+    """The trained model of a finished run and its parts.
+
+    Raises ``InputError`` if the run was trained on another corpus.
+    """
+    row = store.run(key)["row"]
+    if row["fingerprint"] != corpus.fingerprint:
+        raise InputError(
+            f"run {key} was trained on corpus {row['corpus']!r} ({row['fingerprint']}), "
+            f"not on {corpus.name!r} ({corpus.fingerprint})"
+        )
+    stored = store.run(key)["configuration"]
+    config = ModelConfig(**{**stored, "modalities": tuple(stored["modalities"])})
+    model = Recognizer(config)
+    model.load_state_dict({k: torch.from_numpy(v) for k, v in store.weights(key).items()})
+    fold = corpus.folds(row["protocol"], row["n_folds"], row["fold_seed"])[row["fold"]]
+    return model.eval(), make_parts(config, fold, corpus)
+
+
+def _row(run: Run, corpus: Corpus) -> dict[str, Any]:
+    """The columns that are known before a run."""
+    config, fold = run.config, run.fold
+    return {
+        "study": run.study,
+        "corpus": corpus.name,
+        "fingerprint": corpus.fingerprint,
+        "configuration": config.name,
+        "fusion": config.fusion,
+        "modalities": "".join(m[0].upper() for m in config.modalities),
+        "fold": fold.index,
+        "seed": run.seed,
+        "protocol": fold.protocol,
+        "n_folds": fold.n_folds,
+        "fold_seed": fold.seed,
+        "n_train": len(fold.train),
+        "n_dev": len(fold.dev),
+        "n_test": len(fold.test),
+        "classes": len(corpus.classes),
+    }
+
+
+def _seed(run: Run) -> int:
+    """One number from seed and fold: the same for every configuration, so that runs are paired."""
+    return int(np.random.SeedSequence([run.seed, run.fold.index]).generate_state(1)[0])
+
+
+def _test_watcher(test: Part) -> Any:
+    return lambda model: {"test_accuracy": predict(model, test).accuracy}
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread for torch, as before afterwards: the same bits whatever ``jobs`` is."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "mmer": mmer_lib.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "machine": f"{platform.system()} {platform.machine()}",
+    }

@@ -1,0 +1,167 @@
+"""Training one model on one fold, and scoring it: Rajan et al. (2022) and their released code.
+
+Adam, cross-entropy, the learning rate divided by ten when the development loss stands still; the
+epoch with the best development accuracy is kept (the first of equals), and training stops after
+``patience`` epochs without a better one. The test part is not an argument of ``fit``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmer_lib.corpora.batches import Part
+from mmer_lib.errors import InputError, unknown
+from mmer_lib.model import ModelConfig, Recognizer
+
+SELECT = ("accuracy", "loss")
+EVAL_BATCH = 256
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The published settings; ``epochs`` only bounds a run that keeps improving."""
+
+    epochs: int = 100
+    patience: int = 10
+    lr: float = 1e-3
+    lr_patience: int = 10
+    lr_factor: float = 0.1
+    batch_size: int = 32
+    select: str = "accuracy"  # on development; the released code reduces lr by loss all the same
+    score_test: bool = False  # the released code scores the test part after every epoch
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.select not in SELECT:
+            raise unknown("selection rule", self.select, SELECT)
+        for name in ("epochs", "patience", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}={getattr(self, name)}: at least 1 expected")
+        if not self.lr > 0:
+            raise InputError(f"lr={self.lr}: a number above 0 expected")
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """``history``: one row an epoch; ``state``: the parameters of ``best_epoch`` (from 1)."""
+
+    history: pd.DataFrame
+    best_epoch: int
+    state: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of n utterances: ids (n,), labels (n,), probabilities (n, C) float32."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers."""
+        return float((self.probabilities.argmax(axis=1) == self.labels).mean())
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy in nats."""
+        right = self.probabilities[np.arange(len(self.labels)), self.labels]
+        return float(-np.log(np.maximum(right, np.finfo(np.float32).tiny)).mean())
+
+
+def fit(
+    model: Recognizer,
+    train: Part,
+    dev: Part,
+    config: TrainConfig = TrainConfig(),
+    seed: int = 0,
+    watch: Callable[[Recognizer], dict[str, float]] | None = None,
+) -> FitResult:
+    """Train ``model`` in place; afterwards it holds the parameters of the best epoch.
+
+    ``seed`` fixes the order of batches and dropout. ``watch`` may add numbers to every row of the
+    history (test scores, say); nothing is decided by them.
+    """
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    model.to(config.device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, patience=config.lr_patience, factor=config.lr_factor
+    )
+    rows: list[dict[str, Any]] = []
+    best: tuple[float, int, dict[str, Tensor]] = (-np.inf, 0, {})
+    for epoch in range(1, config.epochs + 1):
+        started = time.perf_counter()
+        train_loss = _train_epoch(model, train, optimizer, config, rng)
+        scored = predict(model, dev)
+        schedule.step(scored.loss)
+        row = {"epoch": epoch, "lr": optimizer.param_groups[0]["lr"], "train_loss": train_loss}
+        row |= {"dev_loss": scored.loss, "dev_accuracy": scored.accuracy}
+        row |= watch(model) if watch else {}
+        rows.append(row | {"seconds": time.perf_counter() - started})
+        if not np.isfinite(scored.loss):
+            break  # diverged: what was best so far stands
+        score = scored.accuracy if config.select == "accuracy" else -scored.loss
+        if score > best[0]:
+            state = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
+            best = (score, epoch, state)
+        elif epoch - best[1] >= config.patience:
+            break
+    if not best[2]:
+        raise InputError(
+            f"{model.config.name!r}: the development loss is not a number from the first epoch on. "
+            f"Look at the features' scale, or lower lr={config.lr}"
+        )
+    model.load_state_dict(best[2])
+    return FitResult(pd.DataFrame(rows), best[1], best[2])
+
+
+def _train_epoch(
+    model: Recognizer,
+    train: Part,
+    optimizer: torch.optim.Optimizer,
+    config: TrainConfig,
+    rng: np.random.Generator,
+) -> float:
+    """One pass over the training part; the mean loss of its utterances in nats."""
+    model.train()
+    total = 0.0
+    for batch in train.batches(config.batch_size, rng):
+        batch = batch.to(config.device)
+        loss = F.cross_entropy(model(batch).logits, batch.labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        total += loss.item() * len(batch.labels)
+    return total / len(train)
+
+
+@torch.no_grad()
+def predict(model: Recognizer, part: Part, batch_size: int = EVAL_BATCH) -> Predictions:
+    """Class probabilities of every utterance of ``part``, in its order; dropout off."""
+    model.eval()
+    device = next(model.parameters()).device
+    probabilities = [
+        model(batch.to(device)).logits.softmax(dim=-1).float().cpu().numpy()
+        for batch in part.batches(batch_size)
+    ]
+    ids = part.corpus.utterances["id"].to_numpy(dtype=str)[part.rows]
+    return Predictions(ids, part.corpus.labels[part.rows], np.concatenate(probabilities))
+
+
+def build_model(config: ModelConfig, seed: int) -> Recognizer:
+    """A recognizer whose starting parameters are fixed by ``seed``."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Recognizer(config)

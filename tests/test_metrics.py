@@ -1,0 +1,169 @@
+"""Scores against scikit-learn, by hand and on the published class counts."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as sk
+
+from mmer_lib import metrics
+from mmer_lib.errors import InputError
+
+# The published class counts of IEMOCAP, seven classes; the largest is class 4.
+COUNTS = [1103, 1041, 595, 1084, 1849, 107, 1708]
+
+
+def random_answers(seed: int, n: int = 200, c: int = 7) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.integers(c, size=n), rng.integers(c, size=n)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_scores_equal_those_of_scikit_learn(seed: int) -> None:
+    labels, predicted = random_answers(seed)
+    assert metrics.accuracy(labels, predicted) == pytest.approx(
+        sk.accuracy_score(labels, predicted)
+    )
+    assert metrics.balanced_accuracy(labels, predicted) == pytest.approx(
+        sk.balanced_accuracy_score(labels, predicted)
+    )
+    assert metrics.macro_f1(labels, predicted) == pytest.approx(
+        sk.f1_score(labels, predicted, average="macro")
+    )
+    np.testing.assert_array_equal(
+        metrics.confusion(labels, predicted, 7),
+        sk.confusion_matrix(labels, predicted, labels=range(7)),
+    )
+
+
+def test_absent_classes_are_treated_as_in_scikit_learn() -> None:
+    labels, predicted = [0, 0, 2, 2], [0, 3, 2, 0]  # 1 and 4 never occur, 3 only as a prediction
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        balanced = sk.balanced_accuracy_score(labels, predicted)
+    assert metrics.balanced_accuracy(labels, predicted, 5) == pytest.approx(balanced)
+    assert metrics.macro_f1(labels, predicted, 5) == pytest.approx(
+        sk.f1_score(labels, predicted, average="macro")
+    )
+
+
+def test_majority_predictor_scores_one_seventh_balanced_and_a_quarter_plain() -> None:
+    labels = np.repeat(np.arange(7), COUNTS)
+    predicted = np.full(len(labels), 4)
+    assert metrics.balanced_accuracy(labels, predicted) == pytest.approx(0.1429, abs=5e-5)
+    assert metrics.accuracy(labels, predicted) == pytest.approx(0.247, abs=5e-4)
+
+
+def test_scores_of_four_answers_worked_by_hand() -> None:
+    labels, predicted = [0, 0, 0, 1], [0, 0, 1, 1]
+    assert metrics.accuracy(labels, predicted) == 3 / 4
+    assert metrics.balanced_accuracy(labels, predicted) == pytest.approx((2 / 3 + 1) / 2)
+    assert metrics.macro_f1(labels, predicted) == pytest.approx((4 / 5 + 2 / 3) / 2)
+    np.testing.assert_array_equal(metrics.confusion(labels, predicted), [[2, 1], [0, 1]])
+
+
+def test_scores_do_not_depend_on_the_order_of_utterances_or_the_names_of_classes() -> None:
+    labels, predicted = random_answers(9)
+    rng = np.random.default_rng(1)
+    order, names = rng.permutation(len(labels)), rng.permutation(7)
+    for score in metrics.METRICS.values():
+        assert score(names[labels][order], names[predicted][order], 7) == pytest.approx(
+            score(labels, predicted, 7)
+        )
+
+
+def test_recall_of_a_class_with_no_utterance_is_nan_and_warns_nobody() -> None:
+    recall = metrics.per_class_recall([0, 0, 2], [0, 1, 2], 4)
+    np.testing.assert_array_equal(recall, [0.5, np.nan, 1.0, np.nan])
+
+
+def test_probabilities_are_scored_by_their_largest_class() -> None:
+    labels, predicted = random_answers(3)
+    probabilities = np.full((len(predicted), 7), 0.1, dtype=np.float32)
+    probabilities[np.arange(len(predicted)), predicted] = 0.4
+    assert metrics.scores(labels, probabilities) == {
+        name: score(labels, predicted, 7) for name, score in metrics.METRICS.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "term", "metric"),
+    [
+        ("literature", "WA", "accuracy"),
+        ("literature", "UA", "balanced_accuracy"),
+        ("literature", "Unweighted-Accuracy", "balanced_accuracy"),
+        ("released", "WA", "balanced_accuracy"),
+        ("released", "UWA", "accuracy"),
+        ("package", "macro_f1", "macro_f1"),
+    ],
+)
+def test_each_vocabulary_is_decoded(vocabulary: str, term: str, metric: str) -> None:
+    assert metrics.decode(term, vocabulary) == metric
+
+
+def test_the_two_vocabularies_mean_opposite_things_by_every_term_they_share() -> None:
+    literature, released = metrics.NAMES["literature"], metrics.NAMES["released"]
+    for term in literature.keys() & released.keys():
+        assert {literature[term], released[term]} == {"accuracy", "balanced_accuracy"}
+
+
+def test_every_metric_has_a_label_that_decodes_back() -> None:
+    for name in metrics.METRICS:
+        assert metrics.decode(metrics.label(name), "package") == name
+    assert metrics.label("dev_accuracy") == "dev accuracy"
+
+
+def test_a_published_table_is_renamed_by_the_vocabulary_it_is_read_in() -> None:
+    table = pd.DataFrame({"paper_weighted": [0.587], "paper_unweighted": [0.642], "sd_weighted": 1})
+    literature = metrics.read_table(table, "literature").iloc[0]
+    released = metrics.read_table(table, "released").iloc[0]
+    assert (literature["accuracy"], literature["balanced_accuracy"]) == (0.587, 0.642)
+    assert (released["accuracy"], released["balanced_accuracy"]) == (0.642, 0.587)
+    assert "accuracy_sd" in literature
+    assert "balanced_accuracy_sd" in released
+
+
+@pytest.mark.parametrize(
+    ("labels", "predicted", "n_classes", "message"),
+    [
+        ([], [], None, "labels must be a list of classes"),
+        ([[0]], [[0]], None, "labels must be a list of classes"),
+        ([0, 1], [0], None, "2 labels but 1 predictions"),
+        ([0.0, 1.0], [0, 1], None, "labels must be whole numbers"),
+        ([0, 1], [0, 7], 7, r"predicted hold class 7: expected classes 0 \.\. 6"),
+        ([0, -1], [0, 1], None, "labels hold class -1"),
+    ],
+)
+def test_answers_that_cannot_be_scored_are_refused(
+    labels: list[object], predicted: list[object], n_classes: int | None, message: str
+) -> None:
+    for score in (*metrics.METRICS.values(), metrics.per_class_recall):
+        with pytest.raises(InputError, match=message):
+            score(labels, predicted, n_classes)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "message"),
+    [
+        ([0.5, 0.5], "utterances, classes"),
+        ([["a", "b"]], "utterances, classes"),
+        ([[0.5, 0.5], [np.nan, 1]], r"1 of 2 rows .*first: row 1"),
+        ([[-0.5, 1.5], [0, 1]], r"1 of 2 rows .*first: row 0"),
+        ([[3.0, 1.0], [2.0, 5.0]], "2 of 2 rows"),
+    ],
+)
+def test_rows_that_are_no_probabilities_are_refused(
+    probabilities: list[object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        metrics.scores([0, 1], probabilities)
+
+
+def test_unknown_terms_and_vocabularies_are_named() -> None:
+    with pytest.raises(InputError, match="did you mean 'released'"):
+        metrics.decode("WA", "relased")
+    with pytest.raises(InputError, match="unknown literature metric 'AUC'"):
+        metrics.decode("AUC", "literature")
