@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from mmer_lib.errors import InputError, unknown
@@ -56,7 +55,7 @@ class SequenceEncoder(nn.Module):
         x = self.input_dropout(x)
         if self.config.front == "mix":
             x = self.front(x)  # (B, T_out, F): the channels of this convolution are time steps
-            mask = mask.new_ones(x.shape[:2])
+            mask = mask.any(dim=1, keepdim=True).expand(x.shape[:2])  # all of it, or missing
         elif self.config.front == "convolve":
             x = (x * mask.unsqueeze(-1)).transpose(1, 2)  # (B, F, T), zeros beyond the ends
             x = self.front(x).transpose(1, 2)  # (B, T, D)

@@ -38,7 +38,7 @@ NAMES: dict[str, dict[str, str]] = {
         "unweighted accuracy": "balanced_accuracy",
         "unweighted average recall": "balanced_accuracy",
     },
-    "released": {  # the paper's released code: the two function bodies are swapped
+    "released code": {  # the paper's: the two function bodies are swapped
         "WA": "balanced_accuracy",
         "weighted": "balanced_accuracy",
         "weighted accuracy": "balanced_accuracy",
@@ -142,7 +142,7 @@ def label(metric: str) -> str:
 def decode(term: str, vocabulary: str) -> str:
     """The metric of this package that ``vocabulary`` calls ``term``.
 
-    >>> decode("WA", "literature"), decode("WA", "released")
+    >>> decode("WA", "literature"), decode("WA", "released code")
     ('accuracy', 'balanced_accuracy')
 
     Raises ``InputError`` for a vocabulary not in ``NAMES`` or a term not in the vocabulary.
@@ -159,7 +159,7 @@ def read_table(table: pd.DataFrame, vocabulary: str) -> pd.DataFrame:
     """A published table with its ``paper_*`` and ``sd_*`` columns named as this package would.
 
     ``paper_weighted`` becomes ``accuracy`` under "literature" and ``balanced_accuracy`` under
-    "released"; ``sd_weighted`` becomes ``accuracy_sd`` or ``balanced_accuracy_sd``.
+    "released code"; ``sd_weighted`` becomes ``accuracy_sd`` or ``balanced_accuracy_sd``.
     """
     renamed = {}
     for column in map(str, table.columns):

@@ -14,16 +14,18 @@ cross-AVT@released 1,820,132.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mmer_lib.corpora.base import MODALITIES, Corpus
 from mmer_lib.corpora.batches import Batch
-from mmer_lib.encoders import EncoderConfig, SequenceEncoder
+from mmer_lib.encoders import FRONTS, EncoderConfig, SequenceEncoder
 from mmer_lib.errors import InputError, unknown
 from mmer_lib.fusion import FUSIONS, Fused, build_fusion
 from mmer_lib.pooling import EPS, POOLINGS, concatenate, statistical_pool
@@ -72,6 +74,15 @@ class ModelConfig:
         for name in ("width", "heads", "hidden", "classes"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)}: at least 1 expected")
+        for name in ("attention_dropout", "text_dropout", "gru_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name}={getattr(self, name)}: a share in [0, 1) expected")
+        if not 0 <= self.sp_eps < math.inf:
+            raise InputError(f"sp_eps={self.sp_eps}: a number of at least 0 expected")
+        if self.front not in FRONTS:
+            raise unknown("encoder front", self.front, FRONTS)
+        if self.front == "mix":
+            raise InputError("front=mix needs fixed lengths: write time_mixing=true instead")
 
     def for_corpus(self, corpus: Corpus) -> ModelConfig:
         """The same configuration with the corpus's classes, feature widths and padded lengths.
@@ -135,7 +146,9 @@ PAPER_GRID = (
 
 _GRAMMAR = re.compile(r"(?P<fusion>\w+)-(?P<letters>[A-Z]+)(?P<nosp>-nosp)?(?:@(?P<flavour>\w+))?")
 _STRUCTURE = {"name", "fusion", "modalities", "features", "lengths", "classes", "pooling"}
-SWITCHES = {f.name: type(f.default) for f in fields(ModelConfig) if f.name not in _STRUCTURE}
+SWITCHES: dict[str, type[Any]] = {
+    f.name: type(f.default) for f in fields(ModelConfig) if f.name not in _STRUCTURE
+}
 
 
 def parse_configuration(name: str, **overrides: object) -> ModelConfig:
@@ -156,11 +169,15 @@ def parse_configuration(name: str, **overrides: object) -> ModelConfig:
     if flavour not in FLAVOURS:
         raise unknown("flavour", flavour, FLAVOURS)
     pooling = "concat" if match["nosp"] or len(modalities) == 1 else "sp"
-    chosen = {**FLAVOURS[flavour], **overrides, **_parse_switches(name, switches)}
-    for switch in chosen:
-        if switch not in SWITCHES:
-            raise unknown("switch", switch, SWITCHES)
-    return ModelConfig(name, match["fusion"], modalities, pooling, **chosen)  # type: ignore[arg-type]
+    written = {key.strip(): text.strip() for key, _, text in (s.partition("=") for s in switches)}
+    given = {**FLAVOURS[flavour], **overrides, **written}
+    chosen = {key: _switch(name, key, value) for key, value in given.items()}
+    return ModelConfig(name, match["fusion"], modalities, pooling, **chosen)
+
+
+def usable(names: Iterable[str], corpus: Corpus) -> list[str]:
+    """Those of the configurations whose modalities the corpus has."""
+    return [n for n in names if set(parse_configuration(n).modalities) <= set(corpus.modalities)]
 
 
 def _parse_letters(name: str, letters: str) -> tuple[str, ...]:
@@ -173,21 +190,21 @@ def _parse_letters(name: str, letters: str) -> tuple[str, ...]:
     return tuple(LETTERS[letter] for letter in letters)
 
 
-def _parse_switches(name: str, pairs: list[str]) -> dict[str, object]:
-    parsed: dict[str, object] = {}
-    for pair in pairs:
-        key, _, text = (word.strip() for word in pair.partition("="))
-        if key not in SWITCHES:
-            raise unknown(f"switch in {name!r}:", key, SWITCHES)
-        kind = SWITCHES[key]
-        try:
-            parsed[key] = {"true": True, "false": False}[text] if kind is bool else kind(text)
-        except (KeyError, ValueError) as error:
-            wanted = {bool: "true or false", int: "a whole number", float: "a number"}
-            raise InputError(
-                f"{name!r}: {key}={text} is not {wanted.get(kind, 'a word')}"
-            ) from error
-    return parsed
+def _switch(name: str, key: str, given: Any) -> Any:
+    """The value of a switch, written as text or given as what it is, in the switch's type."""
+    if key not in SWITCHES:
+        raise unknown(f"switch in {name!r}:", key, SWITCHES)
+    kind = SWITCHES[key]
+    try:
+        if kind is bool and isinstance(given, str):
+            return {"true": True, "false": False}[given]
+        value = kind(given)
+        if not isinstance(given, str) and value != given:
+            raise ValueError(f"{given} is no {kind}")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        wanted = {bool: "true or false", int: "a whole number", float: "a number"}
+        raise InputError(f"{name!r}: {key}={given} is not {wanted.get(kind, 'a word')}") from error
+    return value
 
 
 PRESETS: dict[str, dict[str, ModelConfig]] = {

@@ -37,7 +37,9 @@ def statistical_pool(
     count = weight.sum(dim=1)  # (B, 1)
     mean = (vectors * weight).sum(dim=1) / count.clamp(min=1)  # (B, D)
     centred = (vectors - mean.unsqueeze(1)) * weight  # (B, n, D)
-    std = (centred.square().sum(dim=1) / (count - 1).clamp(min=1) + eps).sqrt()  # (B, D)
+    variance = centred.square().sum(dim=1) / (count - 1).clamp(min=1) + eps  # (B, D)
+    tiny = torch.finfo(variance.dtype).tiny  # with eps = 0: no infinite gradient where it is 0
+    std = variance.clamp(min=tiny).sqrt()  # (B, D)
     return torch.cat([std, mean] if std_first else [mean, std], dim=-1)  # (B, 2D)
 
 

@@ -2,7 +2,7 @@
 
     store/
       store.json                 what this folder is
-      last_plan.json             the study that was asked for last
+      plans/<name>.json          the keys of the plan run last under that name
       <key>/run.json             what decided the numbers, and the scores
             history.csv          one row an epoch
             predictions.npz      ids, labels (n,), probabilities (n, C) of dev and test
@@ -29,9 +29,10 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file, save_file
 
-from mmer_lib.errors import InputError
+from mmer_lib.errors import InputError, unknown
 
 FORMAT = 1
+STORED_PARTS = ("dev", "test")
 SEMANTICS = 1  # raised when the same configuration would give other numbers than before
 
 
@@ -93,7 +94,7 @@ class ResultStore:
 
     def keys(self) -> list[str]:
         """Of all finished runs, sorted."""
-        return sorted(file.parent.name for file in self.path.glob("[!.]*/run.json"))
+        return sorted(file.parent.name for file in self.path.glob("[0-9a-f]" * 16 + "/run.json"))
 
     def write(
         self,
@@ -107,7 +108,7 @@ class ResultStore:
 
         ``parts`` maps "dev" and "test" to predictions. A run that is already there stays.
         """
-        beside = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=self.path))
+        beside = self._make_beside(key)
         try:
             beside.chmod(0o755)  # mkdtemp makes it private
             history.to_csv(beside / "history.csv", index=False)
@@ -128,6 +129,19 @@ class ResultStore:
         finally:
             shutil.rmtree(beside, ignore_errors=True)
 
+    def check_writable(self) -> None:
+        """Raise ``InputError`` unless runs can be written here."""
+        self._make_beside("check").rmdir()
+
+    def _make_beside(self, name: str) -> Path:
+        """A hidden folder of this store, to be filled and renamed."""
+        try:
+            return Path(tempfile.mkdtemp(prefix=f".{name}-", dir=self.path))
+        except OSError as error:
+            raise InputError(
+                f"cannot write to the store {self.path}: {error.strerror}. Choose another folder"
+            ) from error
+
     def run(self, key: str) -> dict[str, Any]:
         """What decided a run and what came out. Raises ``InputError`` for an unknown key."""
         if key not in self:
@@ -141,6 +155,8 @@ class ResultStore:
 
     def predictions(self, key: str, part: str = "test") -> StoredPredictions:
         """What a run said of the utterances of its ``dev`` or ``test`` part."""
+        if part not in STORED_PARTS:
+            raise unknown("part", part, STORED_PARTS)
         with np.load(self.path / self.run(key)["key"] / "predictions.npz") as arrays:
             return StoredPredictions(
                 arrays[f"{part}_ids"], arrays[f"{part}_labels"], arrays[f"{part}_probabilities"]
@@ -154,27 +170,34 @@ class ResultStore:
         return loaded
 
     def to_frame(self, keys: list[str] | None = None) -> pd.DataFrame:
-        """The tidy table: one row a run, sorted by configuration, fold and seed.
+        """The tidy table, one row a run: those of ``keys`` in their order, or all, sorted.
 
-        All finished runs, or those of ``keys``. Columns: key, study (hash of all that the runs of
-        one plan share), corpus, configuration, fold, seed, the scores on test, and the settings.
+        Columns: key, study (hash of all that the runs of one plan share), corpus, configuration,
+        fold, seed, the scores on test, and the settings. Raises ``InputError`` for an empty store.
         """
         rows = [self.run(key)["row"] | {"key": key} for key in (keys or self.keys())]
         if not rows:
             raise InputError(f"{self.path} holds no finished run yet: run `mmer sweep` first")
-        table = pd.DataFrame(rows).sort_values(["study", "configuration", "fold", "seed"])
+        table = pd.DataFrame(rows)
+        if keys is None:
+            table = table.sort_values(["study", "configuration", "fold", "seed"])
         return table.reset_index(drop=True)
 
-    def note_plan(self, study: str, keys: list[str]) -> None:
-        """Remember the plan that was run last, so that ``last_plan`` finds its rows."""
-        write_json(self.path / "last_plan.json", {"study": study, "keys": keys})
+    def note_plan(self, name: str, keys: list[str]) -> None:
+        """Remember the runs of the plan that was run last under ``name``."""
+        (self.path / "plans").mkdir(exist_ok=True)
+        write_json(self.path / "plans" / f"{name}.json", {"keys": keys})
 
-    def last_plan(self) -> pd.DataFrame:
-        """The rows of the plan that was run last. Raises ``InputError`` if there is none."""
-        file = self.path / "last_plan.json"
-        if not file.is_file():
-            raise InputError(f"{self.path} has seen no plan yet: run `mmer sweep` or notebook 03")
-        return self.to_frame(json.loads(file.read_text("utf-8"))["keys"])
+    def plan(self, name: str) -> pd.DataFrame:
+        """The rows of the plan run last under ``name``, as ``to_frame`` gives them.
+
+        Raises ``InputError`` if no plan of that name was run.
+        """
+        names = sorted(file.stem for file in self.path.glob("plans/*.json"))
+        if name not in names:
+            raise unknown(f"plan in store {self.path}:", name, names)
+        keys = json.loads((self.path / "plans" / f"{name}.json").read_text("utf-8"))["keys"]
+        return self.to_frame(keys)
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:

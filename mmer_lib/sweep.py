@@ -76,6 +76,9 @@ class Plan:
             parse_configuration(name, **self.model).for_corpus(self.corpus)
             for name in self.configurations
         ]
+        for config in configs:
+            with torch.device("meta"):  # sizes that do not fit are told of before the first run
+                Recognizer(config)
         folds = self.corpus.folds(self.protocol, self.n_folds, self.fold_seed)
         shared = {
             "corpus": self.corpus.fingerprint,
@@ -100,21 +103,22 @@ def _run_key(shared: dict[str, Any], config: ModelConfig, fold: Fold, seed: int)
     return spec_key(shared | own)
 
 
-def run_plan(plan: Plan, store: ResultStore, jobs: int = 1) -> pd.DataFrame:
+def run_plan(plan: Plan, store: ResultStore, jobs: int = 1, name: str = "sweep") -> pd.DataFrame:
     """Run what the store does not hold yet and return the plan's rows of its table.
 
-    ``jobs`` worker processes of one thread each; 1 works in this process. Progress goes to
+    The store remembers the plan as ``name`` (see ``ResultStore.plan``). ``jobs`` worker processes of one thread each; 1 works in this process. Progress goes to
     standard error, quietly where there is no terminal.
     """
     if jobs < 1:
         raise InputError(f"jobs={jobs}: at least 1 expected")
     runs = plan.runs()
     todo = [run for run in runs if run.key not in store]
+    store.check_writable()
     with tqdm(total=len(runs), initial=len(runs) - len(todo), unit="run", disable=None) as bar:
         for key in _execute_all(todo, plan.corpus, store, min(jobs, len(todo) or 1)):
             bar.set_postfix_str(key, refresh=False)
             bar.update()
-    store.note_plan(runs[0].study, [run.key for run in runs])
+    store.note_plan(name, [run.key for run in runs])
     return store.to_frame([run.key for run in runs])
 
 
@@ -126,7 +130,10 @@ def _execute_all(todo: list[Run], corpus: Corpus, store: ResultStore, jobs: int)
         return
     with _on_disk(corpus) as folder, parallel_config("loky", inner_max_num_threads=1):
         workers = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-        yield from workers(delayed(_execute_in_worker)(run, folder, store.path) for run in todo)
+        execute_there = delayed(_execute_in_worker)
+        yield from workers(
+            execute_there(run, folder, corpus.fingerprint, store.path) for run in todo
+        )
 
 
 @contextmanager
@@ -137,13 +144,20 @@ def _on_disk(corpus: Corpus) -> Iterator[Path]:
         yield corpus.path if corpus.path is not None else corpus.save(Path(str(parent)) / "corpus")
 
 
-def _execute_in_worker(run: Run, folder: Path, store: Path) -> str:
-    return execute(run, _open_corpus(folder), ResultStore(store))
+def _execute_in_worker(run: Run, folder: Path, fingerprint: str, store: Path) -> str:
+    return execute(run, _open_corpus(folder, fingerprint), ResultStore(store))
 
 
 @lru_cache(maxsize=1)
-def _open_corpus(folder: Path) -> Corpus:
-    return load_corpus(folder)
+def _open_corpus(folder: Path, fingerprint: str) -> Corpus:
+    """The corpus in ``folder``, opened once a worker, if it is still the one that was planned."""
+    corpus = load_corpus(folder)
+    if corpus.fingerprint != fingerprint:
+        raise InputError(
+            f"{folder} holds corpus {corpus.fingerprint}, not {fingerprint} as planned: "
+            f"load it again and repeat the sweep"
+        )
+    return corpus
 
 
 def execute(run: Run, corpus: Corpus, store: ResultStore) -> str:

@@ -7,6 +7,7 @@ epoch with the best development accuracy is kept (the first of equals), and trai
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,10 +45,21 @@ class TrainConfig:
         if self.select not in SELECT:
             raise unknown("selection rule", self.select, SELECT)
         for name in ("epochs", "patience", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}={getattr(self, name)}: at least 1 expected")
-        if not self.lr > 0:
+            _check_whole(name, getattr(self, name), at_least=1)
+        _check_whole("lr_patience", self.lr_patience, at_least=0)
+        if not 0 < self.lr < math.inf:
             raise InputError(f"lr={self.lr}: a number above 0 expected")
+        if not 0 < self.lr_factor < 1:
+            raise InputError(f"lr_factor={self.lr_factor}: a number between 0 and 1 expected")
+        try:
+            torch.device(self.device)
+        except RuntimeError as error:
+            raise InputError(f"device={self.device!r}: cpu, cuda or cuda:N expected") from error
+
+
+def _check_whole(name: str, value: object, at_least: int) -> None:
+    if not isinstance(value, int) or value < at_least:
+        raise InputError(f"{name}={value}: a whole number of at least {at_least} expected")
 
 
 @dataclass(frozen=True)
@@ -92,6 +104,8 @@ def fit(
     ``seed`` fixes the order of batches and dropout. ``watch`` may add numbers to every row of the
     history (test scores, say); nothing is decided by them.
     """
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"device={config.device!r}: this torch sees no CUDA device; use cpu")
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     model.to(config.device)
@@ -105,8 +119,8 @@ def fit(
         started = time.perf_counter()
         train_loss = _train_epoch(model, train, optimizer, config, rng)
         scored = predict(model, dev)
-        schedule.step(scored.loss)
         row = {"epoch": epoch, "lr": optimizer.param_groups[0]["lr"], "train_loss": train_loss}
+        schedule.step(scored.loss)
         row |= {"dev_loss": scored.loss, "dev_accuracy": scored.accuracy}
         row |= watch(model) if watch else {}
         rows.append(row | {"seconds": time.perf_counter() - started})

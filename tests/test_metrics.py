@@ -95,8 +95,8 @@ def test_probabilities_are_scored_by_their_largest_class() -> None:
         ("literature", "WA", "accuracy"),
         ("literature", "UA", "balanced_accuracy"),
         ("literature", "Unweighted-Accuracy", "balanced_accuracy"),
-        ("released", "WA", "balanced_accuracy"),
-        ("released", "UWA", "accuracy"),
+        ("released code", "WA", "balanced_accuracy"),
+        ("released code", "UWA", "accuracy"),
         ("package", "macro_f1", "macro_f1"),
     ],
 )
@@ -105,7 +105,7 @@ def test_each_vocabulary_is_decoded(vocabulary: str, term: str, metric: str) -> 
 
 
 def test_the_two_vocabularies_mean_opposite_things_by_every_term_they_share() -> None:
-    literature, released = metrics.NAMES["literature"], metrics.NAMES["released"]
+    literature, released = metrics.NAMES["literature"], metrics.NAMES["released code"]
     for term in literature.keys() & released.keys():
         assert {literature[term], released[term]} == {"accuracy", "balanced_accuracy"}
 
@@ -119,7 +119,7 @@ def test_every_metric_has_a_label_that_decodes_back() -> None:
 def test_a_published_table_is_renamed_by_the_vocabulary_it_is_read_in() -> None:
     table = pd.DataFrame({"paper_weighted": [0.587], "paper_unweighted": [0.642], "sd_weighted": 1})
     literature = metrics.read_table(table, "literature").iloc[0]
-    released = metrics.read_table(table, "released").iloc[0]
+    released = metrics.read_table(table, "released code").iloc[0]
     assert (literature["accuracy"], literature["balanced_accuracy"]) == (0.587, 0.642)
     assert (released["accuracy"], released["balanced_accuracy"]) == (0.642, 0.587)
     assert "accuracy_sd" in literature
@@ -163,7 +163,7 @@ def test_rows_that_are_no_probabilities_are_refused(
 
 
 def test_unknown_terms_and_vocabularies_are_named() -> None:
-    with pytest.raises(InputError, match="did you mean 'released'"):
-        metrics.decode("WA", "relased")
+    with pytest.raises(InputError, match="did you mean 'released code'"):
+        metrics.decode("WA", "relased code")
     with pytest.raises(InputError, match="unknown literature metric 'AUC'"):
         metrics.decode("AUC", "literature")

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmer_lib.corpora import Corpus, load_corpus
+from mmer_lib.corpora import PARTS, Corpus, load_corpus
 from mmer_lib.corpora.folder import read_corpus
 from mmer_lib.corpora.processed import COUNTS, processed
 from mmer_lib.errors import InputError
 
-PARTS = ("train", "dev", "test")
+ROOT = Path(__file__).resolve().parents[1]
 SIZES = {"train": 8, "dev": 4, "test": 4}
 N = sum(SIZES.values())
 SHAPES = {"audio": (10, 5), "video": (4, 6)}  # padded length, features
@@ -250,7 +250,7 @@ def test_the_reader_is_told_what_the_leakage_report_cannot_know(tmp_path, source
 def test_without_video_keep_makes_the_modality_missing(tmp_path, source):
     source.without_video(2, 5)
     corpus = processed(source.write(tmp_path / "in"), tmp_path / "out")
-    missing = [i for i, n in zip(source.find(corpus), corpus.features["video"].lengths) if n == 0]
+    missing = np.array(source.find(corpus))[corpus.features["video"].lengths == 0]
     assert sorted(missing) == [2, 5]
 
 
@@ -472,7 +472,7 @@ def test_a_fold_of_full_size_needs_less_than_two_gigabytes(tmp_path):
         np.save(folder / f"{part}_nlp_trans.npy", rng.integers(0, 3_000, (n, 128)))
         np.save(folder / f"{part}_label.npy", rng.integers(0, 7, n))
     command = [sys.executable, "-c", CONVERT, str(folder), str(tmp_path / "out")]
-    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     utterances, megabytes = map(int, ran.stdout.split())
     assert utterances == 7_487
     assert megabytes < 2_000

@@ -1,4 +1,4 @@
-"""Corpora by name or folder: ``load_corpus("synthetic", cross_binding=1.0)``, ``load_corpus(path)``.
+"""Corpora by name or folder: ``load_corpus("synthetic", cross_binding=1)``, ``load_corpus(path)``.
 
 A specification is a registered name, optionally with options after commas
 (``"synthetic,cross_binding=1,utterances=2400"``), or the path of a corpus folder.

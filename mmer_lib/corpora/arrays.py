@@ -68,6 +68,13 @@ class Archive:
         """The member ``name`` with the dtype and shape expected."""
         return expect(self._member(name), self.where(name), kinds, shape)
 
+    def some(self, name: str, kinds: str) -> np.ndarray:
+        """The member ``name``, one value an utterance, at least one."""
+        values = self.get(name, kinds, ("utterances",))
+        if not len(values):
+            raise InputError(f"{self.where(name)} has no utterance; expected at least one")
+        return values
+
     def features(self, name: str, shape: tuple[int | str, ...]) -> np.ndarray:
         """The member ``name`` as finite float32."""
         return expect_features(self._member(name), self.where(name), shape)
@@ -86,11 +93,12 @@ def open_archive(path: str | Path) -> Archive:
     if not file.is_file():
         raise InputError(f"{file}: no such file; expected an .npz file")
     try:
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            raise InputError(f"{file} is one .npy array; expected an .npz file of named arrays")
-        with loaded:
-            return Archive(file, {name: loaded[name] for name in loaded.files})
+        with file.open("rb") as stream:  # numpy would leave open what is no archive
+            loaded = np.load(stream, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                raise InputError(f"{file} is one .npy array; expected an .npz file of named arrays")
+            with loaded:
+                return Archive(file, {name: loaded[name] for name in loaded.files})
     except InputError:
         raise
     except (ValueError, EOFError, OSError, BadZipFile, ZlibError) as error:

@@ -150,7 +150,7 @@ class Corpus:
         """A column of ``utterances`` as strings, or None if it is absent or entirely empty."""
         if column not in self.utterances or self.utterances[column].isna().all():
             return None
-        return self.utterances[column].fillna("").astype(str).to_numpy(dtype=object)
+        return self.utterances[column].fillna("").astype(str).to_numpy(dtype=object, copy=True)
 
     def require(self, modalities: Iterable[str]) -> None:
         """Raise ``InputError`` unless all ``modalities`` are there."""
@@ -206,7 +206,9 @@ class Corpus:
         """(n,) strings, equal where two utterances have the same frames in every modality."""
         if "content" in self.utterances:
             return self.utterances["content"].to_numpy(dtype=object)
-        hashes = [blake2b(*(self.features[m][i] for m in self.modalities)) for i in range(len(self))]
+        hashes = [
+            blake2b(*(self.features[m][i] for m in self.modalities)) for i in range(len(self))
+        ]
         return np.array(hashes, dtype=object)
 
     def folds(self, protocol: str = "random", n_folds: int = 5, seed: int = 0) -> list[Fold]:
@@ -306,5 +308,21 @@ def _check_corpus(corpus: Corpus) -> None:
             )
     split = corpus.known("split")
     if split is not None:
-        for part in sorted(set(split) - {*PARTS, ""}):
-            raise unknown(f"part in the split column of corpus {name!r}:", part, PARTS)
+        _check_parts(split, f"the split column of corpus {name!r}")
+    if corpus.published is not None:
+        _check_published(corpus.published, table["id"], name)
+
+
+def _check_published(published: pd.DataFrame, ids: pd.Series, name: str) -> None:
+    if "id" not in published or published["id"].tolist() != ids.tolist():
+        raise InputError(
+            f"corpus {name!r}: the published folds (folds.csv) must have the ids of the utterance "
+            f"table in the same order"
+        )
+    for fold in published.columns.drop("id"):
+        _check_parts(published[fold].fillna(""), f"published fold {fold!r} of corpus {name!r}")
+
+
+def _check_parts(given: Iterable[str], where: str) -> None:
+    for part in sorted(set(given) - {*PARTS, ""}):
+        raise unknown(f"part in {where}:", part, PARTS)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -21,7 +21,7 @@ from mmer_lib.corpora.base import MODALITIES, Corpus, Ragged, check_finite
 from mmer_lib.errors import InputError
 
 FORMAT = 1
-_TEXT_COLUMNS = {"id": str, "speaker": str, "dialogue": str, "split": str, "text": str}
+_TEXT_COLUMNS = dict.fromkeys(("id", "speaker", "dialogue", "split", "text", "content"), str)
 
 
 @contextmanager
@@ -90,12 +90,7 @@ def read_corpus(path: Path) -> Corpus:
     Raises ``InputError`` if the folder is not a corpus or one of its files cannot be used.
     """
     about = _read_about(path)
-    features = {}
-    for modality in MODALITIES:
-        if (path / f"{modality}.values.npy").exists():
-            values = open_array(path / f"{modality}.values.npy")
-            offsets = open_array(path / f"{modality}.offsets.npy")
-            features[modality] = Ragged(values, np.asarray(offsets))
+    features = {m: _read_features(path, m) for m in MODALITIES if m in about["hashes"]}
     corpus = Corpus(
         name=str(about["name"]),
         classes=tuple(about["classes"]),
@@ -109,6 +104,15 @@ def read_corpus(path: Path) -> Corpus:
     )
     corpus.__dict__["hashes"] = about["hashes"]  # as recorded when it was written
     return corpus
+
+
+def _read_features(path: Path, modality: str) -> Ragged:
+    values = open_array(path / f"{modality}.values.npy")
+    offsets = open_array(path / f"{modality}.offsets.npy")
+    try:
+        return Ragged(values, np.asarray(offsets))
+    except InputError as error:
+        raise InputError(f"{path}, {modality}: {error}. Make the corpus again") from error
 
 
 def _read_about(path: Path) -> dict:

@@ -75,6 +75,8 @@ def make_folds(corpus: Corpus, protocol: str, n_folds: int, seed: int) -> list[F
     """
     if protocol not in PROTOCOLS:
         raise unknown("fold protocol", protocol, PROTOCOLS)
+    if not 0 <= seed < 2**32:
+        raise InputError(f"the seed of the folds is {seed}: expected 0 .. {2**32 - 1}")
     if protocol == "published":
         parts = _published_parts(corpus, seed)
     else:
@@ -91,6 +93,22 @@ def make_folds(corpus: Corpus, protocol: str, n_folds: int, seed: int) -> list[F
         leakage = measure_leakage(corpus, np.r_[rows["train"], rows["dev"]], rows["test"])
         folds.append(Fold(k, protocol, len(parts), seed, **rows, leakage=leakage, note=note))
     return folds
+
+
+def possible_protocols(corpus: Corpus, n_folds: int = 2) -> list[str]:
+    """The protocols that ``corpus`` allows with ``n_folds`` folds."""
+
+    def groups(column: str) -> int:
+        names = corpus.known(column)
+        return 0 if names is None else len(set(names))
+
+    allowed = {
+        "published": corpus.published is not None or corpus.known("split") is not None,
+        "random": len(corpus) >= n_folds,
+        "by-speaker": groups("speaker") >= n_folds,
+        "by-dialogue": groups("dialogue") >= n_folds,
+    }
+    return [protocol for protocol in PROTOCOLS if allowed[protocol]]
 
 
 def measure_leakage(corpus: Corpus, learn: np.ndarray, test: np.ndarray) -> Leakage:

@@ -128,7 +128,7 @@ def _check_claimed(folder: Path, ids: list[str]) -> None:
 
 def _from_archive(archive: Archive) -> Corpus:
     _check_names(archive)
-    columns = {"id": archive.get("id", INTEGERS + TEXT, ("utterances",))}
+    columns = {"id": archive.some("id", INTEGERS + TEXT)}
     n = len(columns["id"])
     for name in ("label", *(column for column in COLUMNS if column in archive)):
         columns[name] = archive.get(name, INTEGERS + TEXT, (n,))

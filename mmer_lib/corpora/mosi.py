@@ -66,7 +66,7 @@ def mosi(path: str | Path, context: int = 5) -> Corpus:
 
 
 def _read_table(archive: Archive, split: str) -> pd.DataFrame:
-    labels = archive.get(f"{split}_label", INTEGERS, ("utterances",))
+    labels = archive.some(f"{split}_label", INTEGERS)
     shape = (len(labels),)
     videos = archive.get(f"{split}_video_id", TEXT, shape)
     positions = archive.get(f"{split}_pos", INTEGERS, shape)

@@ -18,6 +18,7 @@ so that attention maps can be checked against the truth.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
@@ -31,6 +32,7 @@ from mmer_lib.errors import InputError, unknown
 # The seven classes of the paper's IEMOCAP task; further classes are numbered.
 EMOTIONS = ("angry", "excited", "happy", "sad", "frustrated", "surprise", "neutral")
 CODEBOOK_SEED = 2022  # of the patterns: the same in every synthetic corpus of the same width
+EVENT = ["id", "modality", "frame", "role", "key", "value"]  # the columns of an event
 SHOWN = 3  # frames that show the emotion of an additive utterance, in each modality
 
 
@@ -95,8 +97,11 @@ def synthetic(
     _check_shares(shares, agreement=agreement, missing=missing)
     pairs = _role_pairs(asker, holder)
     _check_sizes(utterances, classes, keys, features, shortest, longest, speakers)
-    if noise < 0 or speaker_shift < 0:
-        raise InputError(f"synthetic: noise={noise}, speaker_shift={speaker_shift} must not be < 0")
+    for name, deviation in {"noise": noise, "speaker_shift": speaker_shift}.items():
+        if not 0 <= deviation < math.inf:
+            raise InputError(f"synthetic: {name}={deviation}, a number of at least 0 expected")
+    if seed < 0:
+        raise InputError(f"synthetic: seed={seed}, at least 0 expected")
     rng = np.random.default_rng(seed)
     book = codebook(classes, keys, speakers, features)
     table = _plan_table(rng, utterances, shares, pairs, classes, speakers)
@@ -122,7 +127,9 @@ def synthetic(
     features_of = {m: Ragged.from_list(sequences[m], features) for m in MODALITIES}
     recipe = {m: {"features": "planted patterns in noise", "rate": None} for m in MODALITIES}
     names = EMOTIONS[:classes] + tuple(f"emotion {i + 1}" for i in range(len(EMOTIONS), classes))
-    return Corpus("synthetic", names, table, features_of, recipe, events=pd.DataFrame(events))
+    return Corpus(
+        "synthetic", names, table, features_of, recipe, pd.DataFrame(events, columns=EVENT)
+    )
 
 
 def _plan_table(
@@ -207,19 +214,15 @@ def _store_and_ask(
 def _event(
     utterance: str, modality: str, frame: int, role: str, key: int | None, value: int | None
 ) -> dict[str, Any]:
-    return {
-        "id": utterance,
-        "modality": modality,
-        "frame": int(frame),
-        "role": role,
-        "key": -1 if key is None else int(key),  # -1: none, so that the column stays integer
-        "value": -1 if value is None else int(value),
-    }
+    numbers = [-1 if n is None else int(n) for n in (key, value)]  # -1: none; stays integer
+    return dict(zip(EVENT, (utterance, modality, int(frame), role, *numbers), strict=True))
 
 
 def _choose_missing(rng: np.random.Generator, missing: float) -> set[str]:
     """Modalities to leave out, never all."""
-    absent = {m for m, u in zip(MODALITIES, rng.random(len(MODALITIES)), strict=True) if u < missing}
+    absent = {
+        m for m, u in zip(MODALITIES, rng.random(len(MODALITIES)), strict=True) if u < missing
+    }
     return absent if len(absent) < len(MODALITIES) else absent - {rng.choice(MODALITIES)}
 
 
@@ -247,7 +250,9 @@ def _check_shares(shares: dict[str, float], **others: float) -> None:
             raise InputError(f"synthetic: {name}={share} is outside [0, 1]")
     if sum(shares.values()) > 1:
         given = " + ".join(f"{k}={v}" for k, v in shares.items())
-        raise InputError(f"synthetic: {given} is more than 1: the two shares cannot exceed the whole")
+        raise InputError(
+            f"synthetic: {given} is more than 1: the two shares cannot exceed the whole"
+        )
 
 
 def _check_sizes(

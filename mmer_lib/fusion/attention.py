@@ -103,7 +103,10 @@ class AttentionFusion(nn.Module):
         super().__init__()
         self.pairs = pairs
         self.attentions = nn.ModuleDict(
-            {f"{query}_{source}": MultiHeadAttention(width, heads, dropout) for query, source in pairs}
+            {
+                f"{query}_{source}": MultiHeadAttention(width, heads, dropout)
+                for query, source in pairs
+            }
         )
 
     @property

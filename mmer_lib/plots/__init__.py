@@ -1,0 +1,34 @@
+"""Every figure of the study: frames and arrays in, one ``Axes`` or a ``Figure`` of panels out.
+
+A title says what to look at. Scores and differences come in as shares and are drawn in % and
+points. Functions for one panel take an ``ax`` to draw into. Nothing here changes matplotlib's
+settings or calls ``show``; ``save`` writes the PNG.
+"""
+
+from __future__ import annotations
+
+from mmer_lib.plots.attention import (
+    attention_grid,
+    attention_heads,
+    attention_map,
+    event_mass,
+    pooling_identity,
+)
+from mmer_lib.plots.corpus import class_balance, leakage, lengths, utterance
+from mmer_lib.plots.scores import confusion, score_bars, training_curves
+from mmer_lib.plots.style import (
+    FUSION_COLOURS,
+    MODALITY_COLOURS,
+    VERDICT_COLOURS,
+    fusion_colour,
+    save,
+    split_name,
+)
+from mmer_lib.plots.verdicts import forest, paired_folds, posterior
+
+__all__ = [
+    "FUSION_COLOURS", "MODALITY_COLOURS", "VERDICT_COLOURS", "attention_grid", "attention_heads",
+    "attention_map", "class_balance", "confusion", "event_mass", "forest", "fusion_colour",
+    "leakage", "lengths", "paired_folds", "pooling_identity", "posterior", "save", "score_bars",
+    "split_name", "training_curves", "utterance",
+]  # fmt: skip

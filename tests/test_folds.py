@@ -1,0 +1,263 @@
+"""Fold protocols: what each promises, what leaks, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from mmer_lib.corpora import PARTS, PROTOCOLS, Corpus, Fold, Ragged
+from mmer_lib.corpora.folds import measure_leakage
+from mmer_lib.errors import InputError
+
+GROUPED = ("by-speaker", "by-dialogue")
+
+
+def corpus_of(labels: list[int], distinct: bool = True, **columns: object) -> Corpus:
+    """One frame an utterance: its row number, or its label where not ``distinct``."""
+    n = len(labels)
+    table = pd.DataFrame({"id": [f"u{i}" for i in range(n)], "label": labels})
+    published = columns.pop("published", None)
+    if isinstance(published, dict):
+        published = pd.DataFrame({"id": table["id"], **published})
+    frames = np.arange(n) if distinct else np.array(labels)
+    audio = Ragged(frames[:, None].astype(np.float32), np.arange(n + 1))
+    table = table.assign(**columns)
+    return Corpus("little", ("a", "b", "c"), table, {"audio": audio}, published=published)
+
+
+def talk(n: int = 60, speakers: int = 6, seed: int = 0) -> Corpus:
+    """Speakers of unequal size, each with dialogues of her own."""
+    rng = np.random.default_rng(seed)
+    who = np.sort(rng.permutation(np.r_[np.arange(speakers), rng.integers(speakers, size=n)])[:n])
+    speaker = [f"s{i}" for i in who]
+    dialogue = [f"{s}-{i // 3}" for i, s in enumerate(speaker)]
+    labels = rng.integers(3, size=n).tolist()
+    return corpus_of(labels, speaker=speaker, dialogue=dialogue)
+
+
+def parts(fold: Fold) -> list[np.ndarray]:
+    return [fold.train, fold.dev, fold.test]
+
+
+@st.composite
+def corpora(draw) -> Corpus:
+    n = draw(st.integers(12, 60))
+    speakers = draw(st.lists(st.integers(0, 9), min_size=n, max_size=n))
+    labels = draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))
+    return corpus_of(labels, speaker=[f"s{i}" for i in speakers], dialogue=[f"d{i}" for i in
+                     speakers])  # fmt: skip
+
+
+def units(corpus: Corpus, protocol: str) -> int:
+    if protocol == "random":
+        return len(corpus)
+    return corpus.utterances[protocol.removeprefix("by-")].nunique()
+
+
+# -- what every protocol promises ------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(corpora(), st.sampled_from(["random", *GROUPED]), st.integers(2, 5), st.integers(0, 99))
+def test_parts_tile_the_corpus_and_tests_tile_it_once(corpus, protocol, n_folds, seed):
+    assume(units(corpus, protocol) >= max(n_folds, 3))
+    folds = corpus.folds(protocol, n_folds, seed)
+    assert len(folds) == n_folds
+    for fold in folds:
+        assert sorted(np.concatenate(parts(fold))) == list(range(len(corpus)))
+        assert all(len(part) for part in parts(fold))
+    assert sorted(np.concatenate([fold.test for fold in folds])) == list(range(len(corpus)))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(corpora(), st.integers(2, 5), st.integers(0, 99))
+def test_no_speaker_is_in_two_parts_of_a_by_speaker_fold(corpus, n_folds, seed):
+    assume(units(corpus, "by-speaker") >= max(n_folds, 3))
+    speakers = corpus.utterances["speaker"].to_numpy()
+    for fold in corpus.folds("by-speaker", n_folds, seed):
+        train, dev, test = (set(speakers[part]) for part in parts(fold))
+        assert not (train | dev) & test
+        assert fold.leakage.speakers == 0
+        assert not train & dev or (len(train | dev) == 1 and "one group" in fold.note)
+
+
+def test_no_dialogue_is_in_two_parts_of_a_by_dialogue_fold():
+    corpus = talk()
+    dialogues = corpus.utterances["dialogue"].to_numpy()
+    for fold in corpus.folds("by-dialogue", 4, 0):
+        owners = [set(dialogues[part]) for part in parts(fold)]
+        assert sum(map(len, owners)) == len(set(dialogues))
+
+
+@pytest.mark.parametrize("protocol", ["random", *GROUPED])
+def test_the_same_seed_gives_the_same_folds_and_another_seed_others(protocol):
+    def rows(seed: int) -> list[list[int]]:
+        return [part.tolist() for fold in talk().folds(protocol, 3, seed) for part in parts(fold)]
+
+    assert rows(7) == rows(7)
+    assert rows(7) != rows(8)
+
+
+def test_random_folds_keep_the_shares_of_the_classes():
+    labels = [0] * 60 + [1] * 30 + [2] * 10
+    for fold in corpus_of(labels).folds("random", 5, 0):
+        assert np.bincount(np.array(labels)[fold.test]).tolist() == [12, 6, 2]
+
+
+def test_the_dev_part_is_an_eighth_of_what_is_not_test():
+    for fold in corpus_of([0, 1] * 50).folds("random", 5, 0):
+        assert len(fold.dev) == len(np.r_[fold.train, fold.dev]) / 8
+
+
+def test_a_class_too_rare_to_spread_is_no_obstacle():
+    folds = corpus_of([0] * 20 + [1] * 20 + [2]).folds("random", 5, 0)
+    assert sorted(np.concatenate([fold.test for fold in folds])) == list(range(41))
+
+
+def test_as_many_folds_as_speakers_leave_one_out():
+    corpus = talk(speakers=6)
+    for fold in corpus.folds("by-speaker", 6, 0):
+        assert corpus.utterances["speaker"][fold.test].nunique() == 1
+
+
+def test_two_speakers_leave_one_to_learn_from_and_the_fold_says_so():
+    corpus = corpus_of([0, 1] * 10, speaker=["x"] * 10 + ["y"] * 10)
+    for fold in corpus.folds("by-speaker", 2, 0):
+        assert "one group" in fold.note
+        assert fold.leakage.speakers == 0
+        assert len(fold.dev)
+
+
+# -- published splits ------------------------------------------------------------------------------
+
+
+def test_a_published_split_is_taken_as_it_is():
+    split = ["train"] * 6 + ["dev"] * 2 + ["test"] * 4
+    (fold,) = corpus_of([0, 1] * 6, split=split).folds("published", n_folds=5)
+    assert [part.tolist() for part in parts(fold)] == [[*range(6)], [6, 7], [*range(8, 12)]]
+    assert fold.n_folds == 1
+
+
+def test_utterances_in_no_published_part_are_in_none():
+    split = ["train"] * 6 + ["dev"] * 2 + ["test"] * 3 + [""]
+    (fold,) = corpus_of([0, 1] * 6, split=split).folds("published")
+    assert 11 not in np.concatenate(parts(fold))
+
+
+def test_a_dev_part_that_was_not_published_is_carved_from_train():
+    split = ["train"] * 40 + ["test"] * 20
+    dialogue = [f"d{i // 4}" for i in range(60)]
+    corpus = corpus_of([0, 1] * 30, split=split, dialogue=dialogue)
+    (fold,) = corpus.folds("published", seed=3)
+    assert fold.test.tolist() == list(range(40, 60))
+    assert sorted(np.r_[fold.train, fold.dev]) == list(range(40))
+    assert not {dialogue[i] for i in fold.dev} & {dialogue[i] for i in fold.train}
+    assert "no dev part was published" in fold.note
+
+
+def test_published_folds_are_taken_as_they_are():
+    folds = {"fold01": ["train", "train", "dev", "test"], "fold02": ["test", "dev", "train", ""]}
+    first, second = corpus_of([0, 1, 0, 1], published=folds).folds("published")
+    assert [part.tolist() for part in parts(first)] == [[0, 1], [2], [3]]
+    assert [part.tolist() for part in parts(second)] == [[2], [1], [0]]
+    assert (first.n_folds, second.index) == (2, 1)
+
+
+# -- leakage ---------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.integers(0, 10_000))
+def test_leakage_is_what_a_slow_count_finds(seed):
+    rng = np.random.default_rng(seed)
+    n = 30
+    columns = {
+        "speaker": [f"s{i}" for i in rng.integers(8, size=n)],
+        "dialogue": [f"d{i}" if i else "" for i in rng.integers(12, size=n)],  # "" = not known
+        "text": [f"words {i}" for i in rng.integers(20, size=n)],
+    }
+    corpus = corpus_of(rng.integers(3, size=n).tolist(), distinct=False, **columns)
+    learn, test = np.split(rng.permutation(n), [20])
+    leakage = measure_leakage(corpus, learn, test)
+
+    def shared(column: str) -> int:
+        values = {v for v in columns[column] if v}
+        return sum(
+            any(columns[column][i] == v for i in learn)
+            and any(columns[column][i] == v for i in test)
+            for v in values
+        )
+
+    assert leakage.speakers == shared("speaker")
+    assert leakage.dialogues == shared("dialogue")
+    assert leakage.transcripts == shared("text")
+    audio = corpus.features["audio"]
+    same = [any(np.array_equal(audio[i], audio[j]) for j in learn) for i in test]
+    assert leakage.duplicates == sum(same)
+
+
+def test_the_dev_part_counts_as_learning():
+    split = ["train", "train", "dev", "test"]
+    corpus = corpus_of([0, 1, 0, 1], split=split, speaker=["a", "b", "c", "c"])
+    assert corpus.folds("published")[0].leakage.speakers == 1
+
+
+def test_what_the_corpus_does_not_say_cannot_be_known():
+    leakage = corpus_of([0, 1, 2] * 5, speaker=[np.nan] * 15).folds("random", 3, 0)[0].leakage
+    assert (leakage.speakers, leakage.dialogues, leakage.transcripts) == (None, None, None)
+    assert "cannot be known: speakers, dialogues, transcripts" in leakage.sentence()
+    assert "0 duplicated utterances" in leakage.sentence()
+
+
+def test_random_folds_leak_speakers_and_by_speaker_folds_do_not():
+    corpus = talk()
+    assert corpus.folds("random", 3, 0)[0].leakage.speakers == 6
+    assert "share 0 speakers" in corpus.folds("by-speaker", 3, 0)[0].leakage.sentence()
+
+
+# -- what is refused -------------------------------------------------------------------------------
+
+
+def test_an_unknown_protocol_is_answered_with_the_nearest():
+    with pytest.raises(InputError, match="did you mean 'by-speaker'"):
+        talk().folds("by-speakers")
+
+
+@pytest.mark.parametrize("protocol", [p for p in PROTOCOLS if p != "published"])
+@pytest.mark.parametrize("n_folds", [1, 0, -3])
+def test_fewer_than_two_folds_are_refused(protocol, n_folds):
+    with pytest.raises(InputError, match="at least 2"):
+        talk().folds(protocol, n_folds)
+
+
+def test_more_folds_than_speakers_are_refused_with_both_numbers():
+    with pytest.raises(InputError, match=r"7 folds asked for, .* only 6 speakers"):
+        talk(speakers=6).folds("by-speaker", 7)
+
+
+def test_more_folds_than_utterances_are_refused():
+    with pytest.raises(InputError, match="only 4 utterances"):
+        corpus_of([0, 1, 0, 1]).folds("random", 5)
+
+
+@pytest.mark.parametrize("column", ["speaker", "dialogue"])
+def test_groups_that_the_corpus_lacks_are_refused(column):
+    with pytest.raises(InputError, match=f"no {column} column"):
+        corpus_of([0, 1] * 6).folds(f"by-{column}", 2)
+
+
+def test_a_published_protocol_needs_a_published_split():
+    with pytest.raises(InputError, match="no published split"):
+        talk().folds("published")
+
+
+@pytest.mark.parametrize("missing", PARTS)
+def test_a_part_with_no_utterance_is_refused_by_name(missing):
+    other = "train" if missing != "train" else "test"
+    cells = [part if part != missing else other for part in PARTS]
+    corpus = corpus_of([0, 1, 0], published={"fold01": cells})
+    with pytest.raises(InputError, match=f"the {missing} part of fold 0"):
+        corpus.folds("published")

@@ -1,0 +1,521 @@
+"""Figures show the numbers they were given, say what to look at, and leave matplotlib alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise, permutations
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mmer_lib import metrics, paper, plots, stats
+from mmer_lib.errors import InputError
+from mmer_lib.plots.style import ROLES, figure_of
+
+EMOTIONS = list(paper.CLASS_COUNTS)
+LENGTHS = {"audio": 7, "video": 6, "text": 8}
+EVENTS = pd.DataFrame(
+    {
+        "modality": ["audio", "audio", "text"],
+        "frame": [5, 6, 3],
+        "role": ["decoy", "answer", "ask"],
+    }
+)
+
+
+@pytest.fixture(autouse=True)
+def close_figures() -> Iterator[None]:
+    yield
+    plt.close("all")
+
+
+def make_table(names: list[str], folds: int = 5, seeds: int = 3) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    rows = [
+        (name, fold, seed, rng.uniform(0.4, 0.6))
+        for name in names
+        for fold in range(folds)
+        for seed in range(seeds)
+    ]
+    return pd.DataFrame(rows, columns=["configuration", "fold", "seed", "balanced_accuracy"])
+
+
+def make_histories(names: list[str]) -> pd.DataFrame:
+    rng, epochs = np.random.default_rng(0), np.arange(1, 13)
+    rows = {"epoch": epochs, "train_loss": 2 / epochs, "dev_loss": 1 + 1 / epochs}
+    return pd.concat(
+        pd.DataFrame(rows).assign(
+            configuration=name, fold=0, seed=seed, dev_accuracy=rng.uniform(0.3, 0.6, 12)
+        )
+        for name in names
+        for seed in range(2)
+    )
+
+
+def attention(queries: int, sources: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).dirichlet(np.ones(sources), queries)
+
+
+def cross_maps() -> dict[tuple[str, str], np.ndarray]:
+    return {(q, s): attention(LENGTHS[q], LENGTHS[s]) for q, s in permutations(LENGTHS, 2)}
+
+
+def features(seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {m: rng.normal(size=(n, 16)) for m, n in LENGTHS.items()}
+
+
+def comparisons() -> pd.DataFrame:
+    table = make_table(list(paper.CONFIGURATIONS))
+    return stats.compare_planned(table, stats.planned_pairs(table["configuration"]))
+
+
+def one_comparison() -> stats.Comparison:
+    return stats.compare(make_table(["self-AVT", "cross-AVT"]), "cross-AVT", "self-AVT")
+
+
+def two_copies() -> stats.Comparison:
+    table = make_table(["self-AVT"])
+    both = pd.concat([table, table.assign(configuration="copy")])
+    return stats.compare(both, "copy", "self-AVT")
+
+
+def mass_frame() -> pd.DataFrame:
+    rng, rows = np.random.default_rng(0), []
+    for name, source in [("cross-AVT", "audio"), ("cross-AVT", "video"), ("self-AVT", "text")]:
+        for role in ("answer", "decoy"):
+            mass = rng.uniform(0.2, 0.4, 20)
+            shared = {"configuration": name, "query": "text", "source": source, "role": role}
+            rows.append(pd.DataFrame(shared | {"mass": mass, "chance": 0.1}))
+    return pd.concat(rows)
+
+
+def leakage_reports() -> pd.DataFrame:
+    counts = {"speakers": [7, 0], "dialogues": [30, 0], "transcripts": [None, None]}
+    return pd.DataFrame(counts, index=["random", "by-speaker"])
+
+
+GRID = list(paper.CONFIGURATIONS)
+PUBLISHED = metrics.read_table(paper.published_table(), "released code")
+SQUARE = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, 0.0]])
+MAJORITY = {"majority": 1 / 7, "permuted": 0.16}
+
+# Every figure, in its usual and in its extreme forms.
+FIGURES: dict[str, Callable[[], Axes | Figure]] = {
+    "bars, 14": lambda: plots.score_bars(stats.summary(make_table(GRID)), PUBLISHED, MAJORITY),
+    "bars, 1 fold": lambda: plots.score_bars(stats.summary(make_table(["self-A", "cross-AV"], 1))),
+    "bars, 1": lambda: plots.score_bars(stats.summary(make_table(["self-A"], 2, 1))),
+    "bars, foreign names": lambda: plots.score_bars(
+        stats.summary(make_table(["a b", "iaca-AVT", "self-AVT@released,masks=true"]))
+    ),
+    "curves, 14": lambda: plots.training_curves(make_histories(GRID)),
+    "curves, 1": lambda: plots.training_curves(make_histories(["self-A"])),
+    "confusion, 7": lambda: plots.confusion(np.full((7, 7), 3), EMOTIONS),
+    "confusion, 2": lambda: plots.confusion([[3, 1], [0, 0]], ["no", "yes"]),
+    "forest": lambda: plots.forest(comparisons()),
+    "forest, 1": lambda: plots.forest(comparisons().iloc[:1], margin=0.005),
+    "folds": lambda: plots.paired_folds(
+        make_table(["self-AVT", "cross-AVT"]), "cross-AVT", "self-AVT"
+    ),
+    "folds, 1": lambda: plots.paired_folds(make_table(["self-A", "self-V"], 1), "self-A", "self-V"),
+    "posterior": lambda: plots.posterior(one_comparison()),
+    "posterior, copies": lambda: plots.posterior(two_copies()),
+    "balance, 7": lambda: plots.class_balance(np.repeat(range(7), range(7, 0, -1)), EMOTIONS),
+    "balance, 2": lambda: plots.class_balance([0, 1, 1], ["no", "a class with a long name"]),
+    "lengths": lambda: plots.lengths(
+        {"audio": np.arange(100, 900), "video": [0, 0, 3, 4], "text": [5] * 9}, {"audio": 100.0}
+    ),
+    "lengths, all missing": lambda: plots.lengths({"text": [0, 0]}),
+    "leakage": lambda: plots.leakage(leakage_reports()),
+    "utterance": lambda: plots.utterance(features(), EVENTS),
+    "utterance, missing": lambda: plots.utterance(features() | {"text": np.zeros((0, 16))}),
+    "utterance, uneven": lambda: plots.utterance(
+        {"audio": np.ones((500, 4)), "text": np.zeros((1, 3))}, EVENTS.iloc[:0]
+    ),
+    "map": lambda: plots.attention_map(
+        attention(8, 7), "text", "audio", EVENTS.iloc[2:], EVENTS.iloc[:2]
+    ),
+    "map, one frame": lambda: plots.attention_map([[1.0]], "text", "audio", [0], [0]),
+    "map, missing": lambda: plots.attention_map(np.zeros((4, 0)), "text", "audio"),
+    "grid, cross": lambda: plots.attention_grid(cross_maps(), EVENTS),
+    "grid, self": lambda: plots.attention_grid({(m, m): attention(4, 4) for m in LENGTHS}),
+    "grid, missing": lambda: plots.attention_grid({("audio", "text"): np.zeros((3, 0))}, EVENTS),
+    "heads": lambda: plots.attention_heads([attention(5, 6, h) for h in range(4)], "text", "audio"),
+    "mass": lambda: plots.event_mass(mass_frame()),
+    "mass, 1": lambda: plots.event_mass(
+        pd.DataFrame({"configuration": ["x"], "mass": [0.0], "chance": [0.1]})
+    ),
+    "identity": lambda: plots.pooling_identity(SQUARE, attention(300, 4) @ SQUARE),
+    "identity, line": lambda: plots.pooling_identity([[0, 0], [1, 1], [2, 2]], [[1, 1]]),
+    "identity, one frame": lambda: plots.pooling_identity([[0, 0]], [[0, 0]]),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_has_a_title_that_fits_and_leaves_matplotlibs_settings_alone(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plt, "show", lambda *_: pytest.fail("a plot called show()"))
+    before = dict(mpl.rcParams)
+    drawn = FIGURES[name]()
+    figure = drawn if isinstance(drawn, Figure) else figure_of(drawn)
+    figure.canvas.draw()
+    title = drawn._suptitle if isinstance(drawn, Figure) else drawn._left_title
+    assert title.get_text()
+    assert title.get_window_extent().x1 <= figure.bbox.width * 1.01
+    assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_panel_with_data_names_an_axis(name: str) -> None:
+    drawn = FIGURES[name]()
+    if isinstance(drawn, Axes):
+        assert drawn.get_xlabel() or drawn.get_ylabel()
+    else:
+        assert any(ax.get_xlabel() for ax in drawn.axes)
+        assert any(ax.get_ylabel() for ax in drawn.axes)
+
+
+@pytest.mark.parametrize(
+    "name", ["bars, 14", "forest, 1", "posterior", "map", "mass", "balance, 2"]
+)
+def test_a_panel_is_drawn_into_the_axes_it_is_given(
+    name: str,
+) -> None:
+    figure, mine = plt.subplots()
+    opened = len(plt.get_fignums())
+    calls = {
+        "bars, 14": lambda ax: plots.score_bars(stats.summary(make_table(GRID)), ax=ax),
+        "forest, 1": lambda ax: plots.forest(comparisons(), ax=ax),
+        "posterior": lambda ax: plots.posterior(one_comparison(), ax=ax),
+        "map": lambda ax: plots.attention_map(attention(3, 4), "text", "audio", ax=ax),
+        "mass": lambda ax: plots.event_mass(mass_frame(), ax=ax),
+        "balance, 2": lambda ax: plots.class_balance([0, 1], ["no", "yes"], ax=ax),
+    }
+    assert calls[name](mine) is mine
+    assert len(plt.get_fignums()) == opened
+    assert figure_of(mine) is figure
+
+
+# --- names and colours ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("self-AVT", ("self", "AVT", "")),
+        ("cross-AV-nosp@released,masks=true", ("cross", "AV", "nosp@released,masks=true")),
+        ("self-T,width=32", ("self", "T", "width=32")),
+        ("my model", ("my model", "", "")),
+    ],
+)
+def test_names_are_split_into_fusion_modalities_and_the_rest(
+    name: str, parts: tuple[str, str, str]
+) -> None:
+    fusion, modalities, rest = plots.split_name(name)
+    assert (fusion, modalities, rest.lstrip(",")) == parts
+
+
+def test_colours_are_fixed_distinct_and_never_shared_by_fusions_and_modalities() -> None:
+    colours = [*plots.FUSION_COLOURS.values(), *plots.MODALITY_COLOURS.values()]
+    assert len(set(colours)) == len(colours)
+    assert plots.fusion_colour("cross-AV@released") == plots.FUSION_COLOURS["cross"]
+    assert plots.fusion_colour("iaca-AV") == plots.fusion_colour("iaca-AVT")
+    assert set(plots.VERDICT_COLOURS) == set(stats.VERDICTS)
+
+
+# --- the numbers in the picture ---------------------------------------------------------------
+
+
+def test_bars_are_as_high_as_the_means_and_stand_in_the_papers_order() -> None:
+    summary = stats.summary(make_table(["cross-AVT", "self-AVT", "self-T", "self-A"]))
+    ax = plots.score_bars(summary)
+    drawn = {round(bar.get_x() + 0.43, 6): bar.get_height() for bar in ax.patches}
+    in_order = [drawn[x] for x in sorted(drawn)]
+    means = summary.set_index("configuration")["mean"] * 100
+    assert in_order == pytest.approx(
+        [means[n] for n in ("self-A", "self-T", "cross-AVT", "self-AVT")]
+    )
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["A", "T", "AVT"]
+
+
+def test_published_numbers_stand_beside_the_bars_of_the_same_configuration() -> None:
+    ax = plots.score_bars(stats.summary(make_table(["self-AVT", "cross-AVT"])), PUBLISHED)
+    marks = ax.collections[0].get_offsets()
+    np.testing.assert_allclose(np.sort(marks[:, 1]), [57.8, 58.7])
+
+
+def test_intervals_beyond_the_possible_are_cut_at_zero_and_a_hundred() -> None:
+    table = make_table(["self-AVT"], folds=2, seeds=1)
+    table["balanced_accuracy"] = [0.1, 0.9]
+    low, high = plots.score_bars(stats.summary(table)).get_ylim()
+    assert low == 0
+    assert high <= 100
+
+
+def test_confusion_shows_shares_of_the_true_class() -> None:
+    ax = plots.confusion([[3, 1], [0, 0]], ["no", "yes"])
+    assert [text.get_text() for text in ax.texts] == ["75", "25", "0", "0"]
+
+
+def test_the_kept_epoch_is_the_first_of_the_best_on_development() -> None:
+    history = make_histories(["self-A"]).query("seed == 0").assign(dev_accuracy=0.5)
+    ax = plots.training_curves(history).axes[0]
+    dots = [line for line in ax.lines if line.get_marker() == "o"]
+    assert dots[0].get_xdata()[0] == 1
+    ax = plots.training_curves(history.assign(best_epoch=4)).axes[0]
+    dots = [line for line in ax.lines if line.get_marker() == "o"]
+    assert dots[0].get_xdata()[0] == 4
+
+
+def test_forest_draws_both_intervals_the_margin_and_the_verdict_of_each_row() -> None:
+    frame = comparisons()
+    ax = plots.forest(frame)
+    ends = {tuple(line.get_xdata()) for line in ax.lines}
+    for row in frame.itertuples():
+        assert (100 * row.low, 100 * row.high) in ends
+        assert (100 * row.low_equivalence, 100 * row.high_equivalence) in ends
+    band = ax.patches[0].get_extents().transformed(ax.transData.inverted())
+    assert (band.x0, band.x1) == pytest.approx((-1, 1))
+    assert [" ".join(text.get_text().split()) for text in ax.texts] == list(frame["verdict"])
+
+
+def test_posterior_prints_the_probabilities_and_follows_another_margin() -> None:
+    found = one_comparison()
+    words = [text.get_text() for text in plots.posterior(found).texts]
+    for word, share in zip(words, (found.left, found.inside, found.right), strict=True):
+        assert word.endswith(f"{100 * share:.1f} %")
+    wide = [text.get_text() for text in plots.posterior(found, margin=0.5).texts]
+    assert wide[1].endswith("100.0 %")
+
+
+def test_posterior_of_two_copies_stands_at_zero() -> None:
+    words = [text.get_text() for text in plots.posterior(two_copies()).texts]
+    assert [word.split()[-2] for word in words] == ["0.0", "100.0", "0.0"]
+
+
+def test_a_line_joins_the_two_means_of_each_fold() -> None:
+    table = make_table(["self-AVT", "cross-AVT"])
+    means = 100 * stats.fold_means(table)
+    ax = plots.paired_folds(table, "cross-AVT", "self-AVT")
+    lines = {tuple(line.get_ydata()) for line in ax.lines}
+    assert lines == {(row["self-AVT"], row["cross-AVT"]) for _, row in means.iterrows()}
+
+
+def test_labels_of_close_folds_do_not_overlap() -> None:
+    table = make_table(["self-AVT", "cross-AVT"], folds=8)
+    table["balanced_accuracy"] = 0.5 + 0.1 * (table["configuration"] == "self-AVT")
+    table.loc[table["fold"] == 0, "balanced_accuracy"] += 0.02
+    ax = plots.paired_folds(table, "cross-AVT", "self-AVT")
+    figure_of(ax).canvas.draw()
+    boxes = sorted((text.get_window_extent() for text in ax.texts), key=lambda box: box.y0)
+    assert all(below.y1 <= above.y0 + 1 for below, above in pairwise(boxes))
+
+
+def test_class_balance_counts_every_class_and_its_share() -> None:
+    ax = plots.class_balance([2, 2, 2, 0], ["a", "b", "c"])
+    assert [text.get_text().strip() for text in ax.texts] == ["3 (75 %)", "1 (25 %)", "0 (0 %)"]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["c", "a", "b"]
+
+
+def test_leakage_that_cannot_be_known_is_not_drawn_as_zero() -> None:
+    words = [text.get_text() for text in plots.leakage(leakage_reports()).texts]
+    assert words == ["7", "30", "unknown", "0", "0", "unknown"]
+
+
+def test_missing_sequences_are_counted_in_the_title() -> None:
+    figure = plots.lengths({"video": [0, 3, 4, 0]})
+    assert figure.axes[0].get_title(loc="left") == "video: 2 of 4 missing"
+
+
+# --- maps -------------------------------------------------------------------------------------
+
+
+def test_a_map_shows_the_weights_query_frames_down_and_source_frames_across() -> None:
+    weights = attention(3, 5)
+    ax = plots.attention_map(weights, "text", "audio")
+    np.testing.assert_allclose(ax.images[0].get_array(), weights)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("source frame (audio)", "query frame (text)")
+
+
+def test_planted_events_are_marked_outside_the_map_at_their_frames() -> None:
+    ax = plots.attention_map(attention(8, 7), "text", "audio", EVENTS.iloc[2:], EVENTS.iloc[:2])
+    figure_of(ax).canvas.draw()
+    panel = ax.get_window_extent()
+    found = set()
+    for line in ax.artists + [a for a in ax.lines if a.get_marker() in dict(ROLES.values())]:
+        for x, y in line.get_transform().transform(line.get_xydata()):
+            at = ax.transData.inverted().transform((x, y))
+            above, beside = y > panel.y1, x > panel.x1
+            assert above != beside
+            found.add(
+                (
+                    line.get_marker(),
+                    "source" if above else "query",
+                    round(float(at[int(not above)])),
+                )
+            )
+    assert found == {("X", "source", 5), ("*", "source", 6), ("v", "query", 3)}
+
+
+def test_cross_maps_stand_as_query_by_source_and_self_maps_in_a_row() -> None:
+    cross = plots.attention_grid(cross_maps(), EVENTS)
+    drawn = [ax for ax in cross.axes if ax.images]
+    assert {ax.get_title(loc="left") for ax in drawn} == {
+        f"{query} asks {source}" for query, source in permutations(LENGTHS, 2)
+    }
+    itself = plots.attention_grid({(m, m): attention(4, 4) for m in LENGTHS})
+    tops = {round(ax.get_position().y1, 6) for ax in itself.axes if ax.images}
+    assert len(tops) == 1
+
+
+def test_maps_of_a_grid_share_one_colour_scale() -> None:
+    limits = {
+        ax.images[0].get_clim() for ax in plots.attention_grid(cross_maps()).axes if ax.images
+    }
+    top = max(w.max() for w in cross_maps().values())
+    assert limits == {(0, top)}
+
+
+def test_a_missing_modality_is_an_empty_panel_that_says_so() -> None:
+    figure = plots.utterance(features() | {"video": np.zeros((0, 16))})
+    panel = next(ax for ax in figure.axes if ax.get_ylabel().strip() == "video")
+    assert [text.get_text() for text in panel.texts] == ["missing"]
+    assert not panel.images
+
+
+def test_modalities_of_like_lengths_share_one_frame_axis_and_others_do_not() -> None:
+    like = [ax.get_xlim() for ax in plots.utterance(features()).axes if ax.images][:3]
+    assert set(like) == {(-0.5, 7.5)}
+    uneven = plots.utterance({"audio": np.ones((500, 4)), "text": np.ones((5, 3))})
+    assert uneven.axes[0].get_xlim() == (-0.5, 499.5)
+    assert uneven.axes[1].get_xlim() == (-0.5, 4.5)
+
+
+def test_mass_bars_average_the_answer_and_mark_equal_weights_and_decoys() -> None:
+    frame = mass_frame()
+    ax = plots.event_mass(frame)
+    means = frame.groupby(["configuration", "query", "source", "role"], sort=False)["mass"].mean()
+    expected = 100 * means.xs("answer", level="role")
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx(list(expected))
+    chance = [line for line in ax.lines if np.allclose(line.get_xdata(), 10)]
+    assert len(chance) == len(ax.patches) == 3
+
+
+def test_the_hull_joins_the_outer_frames_and_holds_every_weighted_mean() -> None:
+    inner = np.vstack([SQUARE, [[0.5, 0.5]]])
+    ax = plots.pooling_identity(inner, attention(50, 5) @ inner)
+    hull = ax.patches[0].get_path()
+    assert {tuple(corner) for corner in hull.vertices} == {tuple(corner) for corner in SQUARE}
+    assert hull.contains_points(ax.collections[0].get_offsets(), radius=1e-9).all()
+
+
+# --- saving -----------------------------------------------------------------------------------
+
+
+def test_the_same_figure_is_saved_as_the_same_bytes(tmp_path: Path) -> None:
+    one = plots.save(plots.class_balance([0, 1, 1], ["no", "yes"]), "one", tmp_path / "new")
+    two = plots.save(figure_of(plots.class_balance([0, 1, 1], ["no", "yes"])), "two", tmp_path)
+    assert one == tmp_path / "new" / "one.png"
+    assert one.read_bytes() == two.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "scores.png", "../scores"])
+def test_a_figure_name_with_a_folder_or_suffix_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="give a bare name"):
+        plots.save(plt.figure(), name, tmp_path)
+
+
+def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(InputError, match=r"scores.png cannot be written"):
+        plots.save(plt.figure(), "scores", tmp_path / "file")
+
+
+# --- wrong input ------------------------------------------------------------------------------
+
+WRONG: dict[str, tuple[Callable[[], object], str]] = {
+    "summary without means": (
+        lambda: plots.score_bars(pd.DataFrame({"configuration": ["x"]})),
+        "summary without column mean, low, high",
+    ),
+    "empty summary": (
+        lambda: plots.score_bars(stats.summary(make_table(["self-A"])).iloc[:0]),
+        "nothing to draw",
+    ),
+    "published without the metric": (
+        lambda: plots.score_bars(stats.summary(make_table(["self-A"])), paper.published_table()),
+        "published table without column balanced_accuracy",
+    ),
+    "confusion of other classes": (
+        lambda: plots.confusion(np.ones((2, 2)), ["a", "b", "c"]),
+        r"must be \(3, 3\), not \(2, 2\)",
+    ),
+    "history without losses": (
+        lambda: plots.training_curves(pd.DataFrame({"configuration": ["x"], "epoch": [1]})),
+        "without column train_loss",
+    ),
+    "forest of scores": (lambda: plots.forest(make_table(["a"])), "comparisons without column a"),
+    "margin of nothing": (lambda: plots.posterior(one_comparison(), margin=0), "margin=0"),
+    "margin in points": (lambda: plots.forest(comparisons(), margin=1.0), "a point is 0.01"),
+    "folds of an unknown name": (
+        lambda: plots.paired_folds(make_table(["self-A"]), "self-A", "self-V"),
+        "without column self-V",
+    ),
+    "no labels": (lambda: plots.class_balance([], ["a"]), "at least one"),
+    "a label too many": (lambda: plots.class_balance([2], ["a", "b"]), r"labels in 0 \.\. 1"),
+    "no modality": (lambda: plots.lengths({}), "no modality"),
+    "no reports": (lambda: plots.leakage(leakage_reports().iloc[:0]), "nothing to draw"),
+    "flat features": (lambda: plots.utterance({"audio": np.ones(5)}), "frames, features"),
+    "events without roles": (
+        lambda: plots.utterance(features(), EVENTS.drop(columns="role")),
+        "events without column role",
+    ),
+    "an event beyond the frames": (
+        lambda: plots.utterance(features(), EVENTS.assign(frame=40)),
+        r"at frame 40 of 7 frames",
+    ),
+    "maps of all heads": (
+        lambda: plots.attention_map(np.ones((2, 3, 4)), "text", "audio"),
+        r"not of shape \(2, 3, 4\): choose an utterance and a head",
+    ),
+    "NaN weights": (
+        lambda: plots.attention_map([[np.nan, 1.0]], "text", "audio"),
+        "1 of 2 are not finite",
+    ),
+    "an event beyond the map": (
+        lambda: plots.attention_map(attention(3, 4), "text", "audio", [3]),
+        "at frame 3 of 3 frames",
+    ),
+    "no map": (lambda: plots.attention_grid({}), "no map given"),
+    "one head": (lambda: plots.attention_heads(attention(3, 4), "a", "b"), "heads, query, source"),
+    "mass without chance": (
+        lambda: plots.event_mass(mass_frame().drop(columns="chance")),
+        "without column chance",
+    ),
+    "mass of decoys alone": (
+        lambda: plots.event_mass(mass_frame().query("role == 'decoy'")),
+        "of the answer with no row",
+    ),
+    "frames of three numbers": (
+        lambda: plots.pooling_identity(np.ones((4, 3)), SQUARE),
+        r"frames must be \(n, 2\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_cannot_be_drawn_is_refused_in_one_line(case: str) -> None:
+    draw, message = WRONG[case]
+    with pytest.raises(InputError, match=message) as refused:
+        draw()
+    assert "\n" not in str(refused.value)
