@@ -175,7 +175,8 @@ class ResultStore:
         Columns: key, study (hash of all that the runs of one plan share), corpus, configuration,
         fold, seed, the scores on test, and the settings. Raises ``InputError`` for an empty store.
         """
-        rows = [self.run(key)["row"] | {"key": key} for key in (keys or self.keys())]
+        asked = self.keys() if keys is None else keys
+        rows = [self.run(key)["row"] | {"key": key} for key in asked]
         if not rows:
             raise InputError(f"{self.path} holds no finished run yet: run `mmer sweep` first")
         table = pd.DataFrame(rows)

@@ -106,8 +106,10 @@ def _run_key(shared: dict[str, Any], config: ModelConfig, fold: Fold, seed: int)
 def run_plan(plan: Plan, store: ResultStore, jobs: int = 1, name: str = "sweep") -> pd.DataFrame:
     """Run what the store does not hold yet and return the plan's rows of its table.
 
-    The store remembers the plan as ``name`` (see ``ResultStore.plan``). ``jobs`` worker processes of one thread each; 1 works in this process. Progress goes to
-    standard error, quietly where there is no terminal.
+    The store remembers the plan as ``name`` (see ``ResultStore.plan``). ``jobs`` worker processes
+    of one thread each; 1 works in this process. Progress goes to standard error, quietly where
+    there is no terminal. Raises ``InputError`` for what cannot be run or written, before the
+    first run starts.
     """
     if jobs < 1:
         raise InputError(f"jobs={jobs}: at least 1 expected")

@@ -80,7 +80,10 @@ def spoilt(corpus: Corpus, **change) -> Corpus:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: spoilt(c, label=c.labels + 1), "label 3 of utterance 'u2' is outside 0..2 (4 in"),
+        (
+            lambda c: spoilt(c, label=c.labels + 1),
+            "label 3 of utterance 'u2' is outside 0..2 (4 in",
+        ),
         (lambda c: spoilt(c, label=-1), "label -1 of utterance 'u0' is outside 0..2 (12 in all)"),
         (lambda c: spoilt(c, label=0.5), "labels must be integers, not float64"),
         (lambda c: spoilt(c, label="calm"), "labels must be integers"),
@@ -184,7 +187,14 @@ def awkward_corpus() -> Corpus:
     table["id"] = ["007", "1e5", "NA", "None", "a,b", "true", "x y", "-1"]
     published = table[["id"]].assign(first=["test"] + ["train"] * 6 + ["dev"])
     events = pd.DataFrame(
-        {"id": ["007"], "modality": ["text"], "frame": [0], "role": ["ask"], "key": [1], "value": [-1]}
+        {
+            "id": ["007"],
+            "modality": ["text"],
+            "frame": [0],
+            "role": ["ask"],
+            "key": [1],
+            "value": [-1],
+        }
     )
     made = small_corpus(8, missing=True, padded=True)
     return replace(made, utterances=table, published=published, events=events, notes=("dropped 3",))

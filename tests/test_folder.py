@@ -215,6 +215,12 @@ def test_a_wrong_table_is_refused(saved, case):
     refused(saved, word)
 
 
+def test_a_table_changed_by_hand_is_refused(saved):
+    file = saved / "utterances.csv"
+    file.write_text(file.read_text().replace("007,0,", "007,1,"))
+    refused(saved, "utterances.csv was changed after the corpus was made")
+
+
 FOLDS = {
     "other utterances": ("id,fold01\nx,train\ny,dev\nz,test\nw,\n", "folds.csv"),
     "other order": ("id,fold01\nd,train\nNA,dev\n1e5,test\n007,\n", "folds.csv"),

@@ -90,7 +90,9 @@ def test_more_padding_changes_nothing(case):
 def test_the_order_of_the_batch_is_irrelevant(case):
     fusion, (sequences, masks) = case.build(), case.inputs()
     order = torch.tensor([2, 0, 3, 1])
-    turned = fusion({m: x[order] for m, x in sequences.items()}, {m: k[order] for m, k in masks.items()})
+    turned = fusion(
+        {m: x[order] for m, x in sequences.items()}, {m: k[order] for m, k in masks.items()}
+    )
     assert_same(turned, fusion(sequences, masks), order)
 
 

@@ -190,8 +190,19 @@ def test_one_training_step_reaches_every_parameter(name, flavour):
     assert F.cross_entropy(model(batch).logits, batch.labels) < loss
 
 
-@pytest.mark.parametrize("extra", ["", "@released", "@released,masks=true", "@released,time_mixing=false,masks=true", ",sp_eps=0"])
-@pytest.mark.parametrize("name", ["self-T", "self-AVT", "cross-AT", "cross-AVT", "selfcross-AVT-nosp"])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "",
+        "@released",
+        "@released,masks=true",
+        "@released,time_mixing=false,masks=true",
+        ",sp_eps=0",
+    ],
+)
+@pytest.mark.parametrize(
+    "name", ["self-T", "self-AVT", "cross-AT", "cross-AVT", "selfcross-AVT-nosp"]
+)
 def test_missing_modalities_never_give_a_nan(name, extra):
     corpus = small_corpus(16, missing=True)  # every subset of the modalities is missing
     assert any(all(len(r[i]) == 0 for r in corpus.features.values()) for i in range(16))

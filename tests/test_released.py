@@ -297,7 +297,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_changes_nothing(corpus, h
 
 
 def test_a_checkpoint_of_the_other_model_is_refused(corpus):
-    with pytest.raises(InputError, match="unknown key for 'self-AVT@released'.* 'mha_"):
+    with pytest.raises(InputError, match=r"unknown key for 'self-AVT@released'.* 'mha_"):
         ours("self", corpus, released("cross").state_dict())
     without = {k: v for k, v in released("self").state_dict().items() if "mha" not in k}
     with pytest.raises(InputError, match="is it from the other model"):
@@ -368,9 +368,7 @@ def test_without_masks_the_padding_is_read_and_with_masks_it_is_not(fusion, moda
 @both
 def test_time_mixing_reads_the_padding_even_with_masks(fusion, corpus):
     name, other = f"{fusion}-AVT@released", with_other_padding(corpus, "audio")
-    assert not torch.allclose(
-        outputs(name, corpus, masks=True), outputs(name, other, masks=True)
-    )
+    assert not torch.allclose(outputs(name, corpus, masks=True), outputs(name, other, masks=True))
 
 
 def test_masks_change_the_output_only_of_utterances_with_padding(corpus):
@@ -396,7 +394,9 @@ def test_scale_standardises_the_training_part_or_leaves_it_as_it_is(scale):
         real = x[batch.masks[m]]
         expected = (0.0, 1.0) if scale else (2.0, 3.0)
         assert real.mean().item() == pytest.approx(expected[0], abs=1e-5 if scale else 0.5)
-        assert real.std(correction=0).item() == pytest.approx(expected[1], abs=1e-5 if scale else 0.5)
+        assert real.std(correction=0).item() == pytest.approx(
+            expected[1], abs=1e-5 if scale else 0.5
+        )
 
 
 def test_time_mixing_gives_fixed_steps_in_the_published_proportion(corpus):

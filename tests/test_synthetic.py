@@ -129,7 +129,9 @@ def test_lengths_classes_features_and_speakers_are_those_asked_for():
 
 def test_noise_and_speaker_shift_are_standard_deviations():
     corpus = synthetic(300, noise=0.5, speaker_shift=0.0, shortest=40, longest=40)
-    planted = set(zip(corpus.events["id"], corpus.events["modality"], corpus.events["frame"], strict=True))
+    planted = set(
+        zip(corpus.events["id"], corpus.events["modality"], corpus.events["frame"], strict=True)
+    )
     rest = [
         frame
         for i, name in enumerate(corpus.utterances["id"][:50])

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from mmer_lib import train as train_module
 from mmer_lib.corpora import Corpus, Ragged
-from mmer_lib.corpora.batches import Part
+from mmer_lib.corpora.batches import Batch, Part
 from mmer_lib.errors import InputError
 from mmer_lib.model import Recognizer
 from mmer_lib.sweep import make_parts
@@ -140,6 +140,25 @@ def test_another_seed_gives_another_run(corpus):
     assert not torch.equal(one.state["classifier.weight"], other.state["classifier.weight"])
 
 
+class Recorded(Part):
+    """A part that notes the rows of every batch it gives."""
+
+    def collate(self, rows: np.ndarray) -> Batch:
+        self.__dict__.setdefault("seen", []).append(rows.tolist())
+        return super().collate(rows)
+
+
+def test_every_epoch_sees_every_utterance_once_in_a_new_random_order(corpus):
+    model, parts = prepare(corpus)
+    train = Recorded(**vars(parts["train"]))
+    fit(model, train, parts["dev"], TrainConfig(epochs=2, batch_size=8))
+    half = len(train.seen) // 2
+    first, second = ([row for rows in part for row in rows]
+                     for part in (train.seen[:half], train.seen[half:]))  # fmt: skip
+    assert sorted(first) == sorted(second) == train.rows.tolist()
+    assert len({tuple(first), tuple(second), tuple(train.rows)}) == 3
+
+
 def test_fit_has_no_argument_for_the_test_part():
     assert list(inspect.signature(fit).parameters) == [
         "model", "train", "dev", "config", "seed", "watch",
@@ -199,7 +218,7 @@ def test_the_model_holds_the_kept_epoch_afterwards(corpus):
 
 
 def test_predictions_are_the_softmax_in_the_order_of_the_part(corpus):
-    model, parts = prepare(corpus)
+    model, _ = prepare(corpus)
     part = Part(corpus, np.array([9, 3, 30, 4, 5]), model.config.modalities)
     scored = predict(model, part, batch_size=2)
     assert scored.ids.tolist() == corpus.utterances["id"].iloc[part.rows].tolist()
@@ -260,7 +279,9 @@ def test_a_cuda_device_that_is_not_there_is_told(corpus):
 def test_cuda_gives_nearly_the_numbers_of_the_cpu(corpus):
     on_cpu, on_cuda = (fitted(corpus, TrainConfig(epochs=1, device=d)) for d in ("cpu", "cuda"))
     assert {value.device.type for value in on_cuda.state.values()} == {"cpu"}
-    assert on_cuda.history["train_loss"][0] == pytest.approx(on_cpu.history["train_loss"][0], rel=0.2)
+    assert on_cuda.history["train_loss"][0] == pytest.approx(
+        on_cpu.history["train_loss"][0], rel=0.2
+    )
 
 
 def test_the_published_settings_are_the_default():

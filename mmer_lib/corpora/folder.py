@@ -17,7 +17,7 @@ from tempfile import mkdtemp
 import numpy as np
 import pandas as pd
 
-from mmer_lib.corpora.base import MODALITIES, Corpus, Ragged, check_finite
+from mmer_lib.corpora.base import MODALITIES, Corpus, Ragged, blake2b, check_finite
 from mmer_lib.errors import InputError
 
 FORMAT = 1
@@ -80,6 +80,7 @@ def write_tables(corpus: Corpus, folder: Path) -> None:
         "recipe": corpus.recipe,
         "notes": list(corpus.notes),
         "hashes": corpus.hashes,
+        "tables": {file.name: blake2b(file.read_bytes()) for file in sorted(folder.glob("*.csv"))},
     }
     (folder / "corpus.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
@@ -102,8 +103,21 @@ def read_corpus(path: Path) -> Corpus:
         notes=tuple(about["notes"]),
         path=path,
     )
+    _check_tables(path, about["tables"])
     corpus.__dict__["hashes"] = about["hashes"]  # as recorded when it was written
     return corpus
+
+
+def _check_tables(path: Path, recorded: dict[str, str]) -> None:
+    """Refuse tables changed by hand: the recorded hashes would vouch for other numbers."""
+    for name, digest in recorded.items():
+        if not (path / name).is_file():
+            raise InputError(f"{path / name} is missing: the corpus is not whole, make it again")
+        if blake2b((path / name).read_bytes()) != digest:
+            raise InputError(
+                f"{path / name} was changed after the corpus was made, so results would no longer "
+                f"say what they were computed on: make the corpus again from its source"
+            )
 
 
 def _read_features(path: Path, modality: str) -> Ragged:
@@ -126,7 +140,7 @@ def _read_about(path: Path) -> dict:
         about = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{file} is not readable JSON ({error}): make the corpus again") from error
-    missing = {"format", "name", "classes", "recipe", "notes", "hashes"} - set(about)
+    missing = {"format", "name", "classes", "recipe", "notes", "hashes", "tables"} - set(about)
     if missing:
         raise InputError(f"{file} lacks {', '.join(sorted(missing))}: make the corpus again")
     if about["format"] != FORMAT:

@@ -1,0 +1,238 @@
+"""The result store: a run is there whole or not at all, and comes back as it was written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mmer_lib import store as store_module
+from mmer_lib.errors import InputError
+from mmer_lib.store import ResultStore, StoredPredictions, spec_key
+
+KEY = "0123456789abcdef"
+HISTORY = pd.DataFrame({"epoch": [1, 2], "dev_loss": [0.1 + 0.2, 1 / 3]})
+WEIGHTS = {"classifier.weight": np.arange(6, dtype=np.float64).reshape(2, 3) / 7}
+PARTS = {
+    part: StoredPredictions(
+        np.array([f"{part}-é", "007"]), np.array([1, 0]), np.array([[0.25, 0.75], [0.5, 0.5]])
+    )
+    for part in ("dev", "test")
+}
+
+
+def row(configuration: str = "self-T", fold: int = 0, seed: int = 0, study: str = "s") -> dict:
+    return {"study": study, "configuration": configuration, "fold": fold, "seed": seed}
+
+
+def write(store: ResultStore, key: str = KEY, **changed) -> None:
+    given = {"run": {"row": row()}, "history": HISTORY, "parts": PARTS, "weights": WEIGHTS}
+    store.write(key, **{**given, **changed})
+
+
+def write_rows(store: ResultStore, rows: list[dict]) -> list[str]:
+    keys = [spec_key(about) for about in rows]
+    for key, about in zip(keys, rows, strict=True):
+        write(store, key, run={"row": about})
+    return keys
+
+
+def names(folder: Path) -> set[str]:
+    """Everything in a folder, hidden or not."""
+    return {file.name for file in folder.iterdir()}
+
+
+# What is written comes back
+
+
+def test_a_run_comes_back_as_it_was_written(tmp_path):
+    store = ResultStore(tmp_path / "runs")
+    write(store, run={"row": row(), "note": "as it was"})
+    again = ResultStore(tmp_path / "runs")
+    assert again.run(KEY)["note"] == "as it was"
+    assert again.run(KEY)["row"] == row()
+    pd.testing.assert_frame_equal(again.history(KEY), HISTORY, check_exact=True)
+    for part, predictions in PARTS.items():
+        for name, value in vars(again.predictions(KEY, part)).items():
+            np.testing.assert_array_equal(value, getattr(predictions, name))
+    np.testing.assert_array_equal(
+        again.weights(KEY)["classifier.weight"], WEIGHTS["classifier.weight"]
+    )
+    assert names(tmp_path / "runs" / KEY) == {
+        "run.json", "history.csv", "predictions.npz", "weights.safetensors",
+    }  # fmt: skip
+
+
+def test_predictions_are_those_of_test_unless_asked_otherwise(tmp_path):
+    store = ResultStore(tmp_path)
+    write(store)
+    assert store.predictions(KEY).ids[0] == "test-é"
+    with pytest.raises(InputError, match="unknown part 'tset': did you mean 'test'"):
+        store.predictions(KEY, "tset")
+
+
+def test_a_key_is_the_hash_of_a_specification_whatever_the_order_of_its_keys():
+    one = spec_key({"seed": 1, "fold": {"index": 0, "protocol": "random"}})
+    assert one == spec_key({"fold": {"protocol": "random", "index": 0}, "seed": 1})
+    assert one != spec_key({"seed": 2, "fold": {"index": 0, "protocol": "random"}})
+    assert len(one) == 16
+    assert int(one, 16) >= 0
+
+
+def test_the_table_has_a_row_a_run_sorted_or_in_the_order_asked_for(tmp_path):
+    store = ResultStore(tmp_path)
+    rows = [row("self-T", 1, 0), row("cross-AT", 0, 1), row("self-T", 0, 0), row("cross-AT", 0, 0)]
+    keys = write_rows(store, rows)
+    table = store.to_frame()
+    columns = ["configuration", "fold", "seed"]
+    assert table[columns].to_numpy().tolist() == [
+        ["cross-AT", 0, 0], ["cross-AT", 0, 1], ["self-T", 0, 0], ["self-T", 1, 0],
+    ]  # fmt: skip
+    assert table["key"].tolist() == [keys[3], keys[1], keys[2], keys[0]]
+    assert store.keys() == sorted(keys)
+    assert store.to_frame(keys[:3])["key"].tolist() == keys[:3]
+
+
+def test_a_plan_is_found_again_by_its_name_and_the_later_one_wins(tmp_path):
+    store = ResultStore(tmp_path)
+    first, second, third = write_rows(store, [row(fold=0), row(fold=1), row(fold=2)])
+    store.note_plan("grid", [second, first])
+    store.note_plan("run", [second])  # its file is plans/run.json, which is no run
+    assert store.plan("grid")["key"].tolist() == [second, first]
+    assert store.plan("run")["key"].tolist() == [second]
+    store.note_plan("grid", [third])
+    assert ResultStore(tmp_path).plan("grid")["key"].tolist() == [third]
+    assert store.keys() == sorted([first, second, third])
+    with pytest.raises(InputError, match="'grd': did you mean 'grid'"):
+        store.plan("grd")
+
+
+# Whole or not at all
+
+
+class Failure(Exception):
+    """Something that goes wrong in the middle of writing."""
+
+
+@pytest.mark.parametrize("step", ["savez_compressed", "save_file", "write_json"])
+def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch, step):
+    store = ResultStore(tmp_path)
+
+    def fail(*_args, **_options) -> None:
+        raise Failure
+
+    holder = np if step == "savez_compressed" else store_module
+    monkeypatch.setattr(holder, step, fail)
+    with pytest.raises(Failure):
+        write(store)
+    assert names(tmp_path) == {"store.json"}
+    assert KEY not in store
+
+
+def test_a_half_written_folder_is_no_run(tmp_path):
+    store = ResultStore(tmp_path)
+    write(store)
+    half = tmp_path / f".{'f' * 16}-abc"  # as a killed process leaves it
+    half.mkdir()
+    (half / "run.json").write_text("{")
+    (tmp_path / ("e" * 16)).mkdir()
+    assert store.keys() == [KEY]
+    assert "e" * 16 not in store
+    assert ResultStore(tmp_path).to_frame()["key"].tolist() == [KEY]
+
+
+def test_a_run_that_is_already_there_stays(tmp_path):
+    store = ResultStore(tmp_path)
+    write(store, run={"row": row(), "note": "first"})
+    write(store, run={"row": row(), "note": "second"})
+    assert store.run(KEY)["note"] == "first"
+    assert names(tmp_path) == {"store.json", KEY}
+
+
+def test_a_run_can_be_read_by_others(tmp_path):
+    store = ResultStore(tmp_path)
+    write(store)
+    assert (tmp_path / KEY).stat().st_mode & 0o755 == 0o755
+
+
+# What is refused
+
+
+def test_a_folder_of_something_else_is_no_store_and_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(InputError, match=r"is not a result store .no store.json in it."):
+        ResultStore(tmp_path)
+    assert names(tmp_path) == {"thesis.tex"}
+    with pytest.raises(InputError, match=r"thesis\.tex is not a result store"):
+        ResultStore(tmp_path / "thesis.tex")
+
+
+def test_an_empty_folder_becomes_a_store(tmp_path):
+    ResultStore(tmp_path)
+    assert names(tmp_path) == {"store.json"}
+
+
+def test_reading_does_not_make_a_store(tmp_path):
+    with pytest.raises(InputError, match="no result store there"):
+        ResultStore(tmp_path / "typo", create=False)
+    assert names(tmp_path) == set()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"what": "else"}', "\x00"])
+def test_a_damaged_marker_is_told(tmp_path, content):
+    (tmp_path / "store.json").write_text(content)
+    with pytest.raises(InputError, match="is damaged"):
+        ResultStore(tmp_path)
+
+
+def test_a_store_of_another_format_is_told(tmp_path):
+    (tmp_path / "store.json").write_text(json.dumps({"format": 99}))
+    with pytest.raises(InputError, match="has format 99, this version reads 1"):
+        ResultStore(tmp_path)
+
+
+def test_a_destination_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match=r"cannot write a store at .*Choose another folder"):
+        ResultStore(tmp_path / "file" / "store")
+
+
+def test_a_store_that_has_become_read_only_can_be_read_but_not_written(tmp_path, monkeypatch):
+    store = ResultStore(tmp_path)
+    write(store)
+
+    def refuse(*_args, **_options) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(store_module.tempfile, "mkdtemp", refuse)
+    assert ResultStore(tmp_path, create=False).run(KEY)["key"] == KEY
+    for attempt in (store.check_writable, lambda: write(store, "f" * 16)):
+        with pytest.raises(InputError, match=r"cannot write to the store .*Permission denied"):
+            attempt()
+
+
+def test_checking_that_a_store_is_writable_leaves_nothing(tmp_path):
+    ResultStore(tmp_path).check_writable()
+    assert names(tmp_path) == {"store.json"}
+
+
+def test_an_unknown_key_and_an_empty_table_are_told(tmp_path):
+    store = ResultStore(tmp_path)
+    for read in (store.run, store.history, store.predictions, store.weights):
+        with pytest.raises(InputError, match="has no finished run 'nope'"):
+            read("nope")
+    with pytest.raises(InputError, match="holds no finished run yet"):
+        store.to_frame()
+    write(store)
+    with pytest.raises(InputError, match="holds no finished run yet"):
+        store.to_frame([])
+
+
+def test_the_judging_half_opens_a_store_without_torch():
+    code = "import sys, mmer_lib.store; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

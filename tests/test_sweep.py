@@ -1,0 +1,350 @@
+"""Plans and runs: nothing is computed twice, and the numbers depend on the run alone."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from small import SIZES, learnable_corpus
+
+from mmer_lib import metrics, sweep
+from mmer_lib.corpora import Corpus, Ragged, load_corpus
+from mmer_lib.errors import InputError
+from mmer_lib.model import parse_configuration
+from mmer_lib.store import ResultStore
+from mmer_lib.sweep import Plan, restore, run_plan
+from mmer_lib.train import TrainConfig, predict
+
+TRAIN = TrainConfig(epochs=2, batch_size=16, lr=1e-2)
+NAMES = ("self-T", "cross-AT@released")
+
+
+def make_plan(corpus: Corpus, **changed: Any) -> Plan:
+    given = {"configurations": NAMES, "n_folds": 2, "seeds": 1, "train": TRAIN, "model": SIZES}
+    return Plan(corpus, **{**given, **changed})
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    return learnable_corpus(36, seed=2, missing=0.1)
+
+
+@pytest.fixture(scope="module")
+def finished(corpus, tmp_path_factory) -> tuple[ResultStore, pd.DataFrame]:
+    """Two configurations on two folds, run once for all tests that only read."""
+    store = ResultStore(tmp_path_factory.mktemp("finished") / "store")
+    return store, run_plan(make_plan(corpus), store)
+
+
+def keys(plan: Plan) -> list[str]:
+    return [run.key for run in plan.runs()]
+
+
+def changed_frames(corpus: Corpus) -> Corpus:
+    """One number of one modality is another."""
+    text = corpus.features["text"]
+    values = text.values.copy()
+    values[0, 0] += 1e-3
+    return replace(corpus, features={**corpus.features, "text": Ragged(values, text.offsets)})
+
+
+# What is run
+
+
+def test_a_plan_is_every_configuration_on_every_fold_with_every_seed(corpus):
+    runs = make_plan(corpus, seeds=3).runs()
+    cells = [(run.fold.index, run.config.name, run.seed) for run in runs]
+    assert cells == [(f, c, s) for f in range(2) for c in NAMES for s in range(3)]
+    assert len({run.key for run in runs}) == 12
+    assert len({run.study for run in runs}) == 1
+
+
+def test_finished_runs_are_never_run_again(corpus, finished, monkeypatch):
+    store, table = finished
+
+    def refuse(*_args: Any) -> str:
+        raise AssertionError("a finished run was run again")
+
+    monkeypatch.setattr(sweep, "execute", refuse)
+    pd.testing.assert_frame_equal(run_plan(make_plan(corpus), store), table)
+
+
+def test_a_plan_that_was_cut_short_goes_on_where_it_stopped(corpus, tmp_path, monkeypatch):
+    store, executed = ResultStore(tmp_path), []
+    plan, real = make_plan(corpus, train=replace(TRAIN, epochs=1)), sweep.execute
+
+    def interrupted(run: Any, *rest: Any) -> str:
+        if len(executed) == 2:
+            raise KeyboardInterrupt
+        executed.append(run.key)
+        return real(run, *rest)
+
+    monkeypatch.setattr(sweep, "execute", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_plan(plan, store)
+    assert store.keys() == sorted(executed) == sorted(keys(plan)[:2])
+    monkeypatch.setattr(
+        sweep, "execute", lambda run, *rest: executed.append(run.key) or real(run, *rest)
+    )
+    assert len(run_plan(plan, store)) == 4
+    assert executed == keys(plan)
+
+
+def test_more_seeds_add_runs_and_repeat_none(corpus):
+    few, many = keys(make_plan(corpus, seeds=1)), keys(make_plan(corpus, seeds=2))
+    assert set(few) < set(many)
+
+
+# What decides the numbers
+
+
+def test_the_key_changes_with_everything_that_decides_the_numbers(corpus):
+    turned = corpus.utterances.assign(speaker=corpus.utterances["speaker"].to_numpy()[::-1])
+    variants: dict[str, dict[str, Any]] = {
+        "as it is": {},
+        "protocol": {"protocol": "by-speaker"},
+        "n_folds": {"n_folds": 3},
+        "fold_seed": {"fold_seed": 1},
+        "width": {"model": {**SIZES, "width": 24}},
+        "hidden": {"model": {**SIZES, "hidden": 6}},
+        "dropout": {"model": {**SIZES, "attention_dropout": 0.2}},
+        "frames": {"corpus": changed_frames(corpus)},
+        "speakers": {"corpus": replace(corpus, utterances=turned)},
+    }
+    other = {
+        "epochs": 3, "patience": 3, "lr": 0.1, "lr_patience": 3, "lr_factor": 0.5,
+        "batch_size": 3, "select": "loss", "score_test": True,
+    }  # fmt: skip
+    assert set(other) == {f.name for f in fields(TrainConfig)} - {"device"}
+    variants |= {k: {"train": replace(TRAIN, **{k: value})} for k, value in other.items()}
+    found = {}
+    for what, change in variants.items():
+        found[what] = set(keys(make_plan(change.pop("corpus", corpus), **change)))
+    for (one, its), (another, others) in combinations(found.items(), 2):
+        assert not its & others, f"{one} and {another} share a key"
+
+
+def test_the_key_changes_with_the_meaning_of_a_run(corpus, monkeypatch):
+    before = keys(make_plan(corpus))
+    monkeypatch.setattr(sweep, "SEMANTICS", sweep.SEMANTICS + 1)
+    assert not set(before) & set(keys(make_plan(corpus)))
+
+
+def test_the_key_does_not_change_with_what_decides_no_number(corpus, tmp_path):
+    before = keys(make_plan(corpus))
+    assert keys(make_plan(corpus, train=replace(TRAIN, device="cuda"))) == before
+    assert keys(make_plan(load_corpus(corpus.save(tmp_path / "corpus")))) == before
+    alone = keys(make_plan(corpus, configurations=NAMES[:1]))
+    assert set(alone) < set(before)  # whoever else is in the plan
+
+
+def test_the_number_of_jobs_changes_no_bit(corpus, finished, tmp_path):
+    alone, table = finished
+    together = ResultStore(tmp_path)
+    other = run_plan(make_plan(corpus), together, jobs=2)
+    pd.testing.assert_frame_equal(
+        other.drop(columns="seconds"), table.drop(columns="seconds"), check_exact=True
+    )
+    for key in table["key"]:
+        for part in ("dev", "test"):
+            for name, value in vars(alone.predictions(key, part)).items():
+                np.testing.assert_array_equal(value, getattr(together.predictions(key, part), name))
+        for name, weight in alone.weights(key).items():
+            np.testing.assert_array_equal(weight, together.weights(key)[name])
+        one, two = (s.history(key).drop(columns="seconds") for s in (alone, together))
+        pd.testing.assert_frame_equal(one, two, check_exact=True)
+
+
+def test_the_threads_of_torch_are_as_before_afterwards(finished):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with sweep._one_thread():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_configurations_are_paired_by_seed_and_fold(corpus):
+    seeds = {(r.fold.index, r.seed, r.config.name): sweep._seed(r)
+             for r in make_plan(corpus, seeds=2).runs()}  # fmt: skip
+    for fold in range(2):
+        for seed in range(2):
+            assert len({seeds[fold, seed, name] for name in NAMES}) == 1
+    assert len(set(seeds.values())) == 4
+
+
+def test_a_worker_notices_that_the_corpus_folder_holds_another_corpus(corpus, tmp_path):
+    folder = corpus.save(tmp_path / "corpus")
+    assert sweep._open_corpus(folder, corpus.fingerprint).path == folder
+    with pytest.raises(InputError, match=f"not {'0' * 16} as planned: load it again"):
+        sweep._open_corpus(folder, "0" * 16)
+
+
+# What is kept
+
+
+def test_predictions_are_kept_for_every_utterance_of_the_fold(corpus, finished):
+    store, table = finished
+    ids = corpus.utterances["id"].to_numpy()
+    for run in make_plan(corpus).runs():
+        for part in ("dev", "test"):
+            rows = getattr(run.fold, part)
+            kept = store.predictions(run.key, part)
+            assert kept.ids.tolist() == ids[rows].tolist()
+            assert kept.labels.tolist() == corpus.labels[rows].tolist()
+            assert kept.probabilities.shape == (len(rows), 3)
+            np.testing.assert_allclose(kept.probabilities.sum(axis=1), 1, atol=1e-5)
+    own = table.query("configuration == 'self-T'")["key"]
+    tested = [name for key in own for name in store.predictions(key).ids]
+    assert sorted(tested) == sorted(ids)  # the test parts tile the corpus
+
+
+def test_the_table_says_what_was_run_and_how_well(corpus, finished):
+    store, table = finished
+    for run, row in zip(make_plan(corpus).runs(), table.to_dict("records"), strict=True):
+        fold = run.fold
+        expected = {
+            "key": run.key, "configuration": run.config.name, "fold": fold.index, "seed": 0,
+            "n_train": len(fold.train), "n_dev": len(fold.dev), "n_test": len(fold.test),
+            "corpus": "synthetic", "fingerprint": corpus.fingerprint, "protocol": "random",
+            "n_folds": 2, "fold_seed": 0, "classes": 3, "fusion": run.config.fusion,
+        }  # fmt: skip
+        assert {name: row[name] for name in expected} == expected
+        kept, history = store.predictions(run.key), store.history(run.key)
+        for metric, value in metrics.scores(kept.labels, kept.probabilities).items():
+            assert row[metric] == value
+        best = history["dev_accuracy"].idxmax()
+        assert (row["best_epoch"], row["epochs"]) == (history["epoch"][best], len(history))
+        assert row["dev_accuracy"] == pytest.approx(history["dev_accuracy"][best])
+        assert row["parameters"] == sum(w.size for w in store.weights(run.key).values())
+    assert table["modalities"].tolist() == ["T", "AT", "T", "AT"]
+    assert (table["seconds"] > 0).all()
+
+
+def test_a_run_tells_its_settings_versions_and_leakage(corpus, finished):
+    store, table = finished
+    about = store.run(table["key"][1])
+    assert about["configuration"]["masks"] is False  # cross-AT@released
+    assert about["train"]["lr"] == TRAIN.lr
+    assert about["versions"]["torch"] == torch.__version__
+    assert about["leakage"].startswith("train and test share ")
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_restored_model_gives_the_predictions_that_were_kept(corpus, finished, which):
+    store, table = finished
+    key = table["key"][which]
+    model, parts = restore(store, key, corpus)
+    assert not model.training
+    assert model.config.name == table["configuration"][which]
+    for part in ("dev", "test"):
+        kept, again = store.predictions(key, part), predict(model, parts[part])
+        assert again.ids.tolist() == kept.ids.tolist()
+        np.testing.assert_array_equal(again.probabilities, kept.probabilities)
+
+
+def test_a_run_is_not_restored_on_another_corpus(corpus, finished):
+    store, table = finished
+    with pytest.raises(
+        InputError, match=r"was trained on corpus 'synthetic' .* not on 'synthetic'"
+    ):
+        restore(store, table["key"][0], changed_frames(corpus))
+
+
+def test_scoring_the_test_part_every_epoch_only_adds_a_column(corpus, finished, tmp_path):
+    store, table = finished
+    watched = ResultStore(tmp_path)
+    train = replace(TRAIN, score_test=True)
+    run_plan(make_plan(corpus, configurations=["self-T"], train=train), watched)
+    plain = table.query("configuration == 'self-T'")["key"]
+    for two, one in zip(watched.to_frame()["key"], plain, strict=True):
+        row, history = watched.run(two)["row"], watched.history(two)
+        assert history["test_accuracy"][row["best_epoch"] - 1] == pytest.approx(row["accuracy"])
+        pd.testing.assert_frame_equal(
+            history.drop(columns=["test_accuracy", "seconds"]),
+            store.history(one).drop(columns="seconds"),
+        )
+        np.testing.assert_array_equal(
+            watched.predictions(two).probabilities, store.predictions(one).probabilities
+        )
+
+
+def test_the_store_remembers_a_plan_by_name(corpus, finished):
+    store, table = finished
+    pd.testing.assert_frame_equal(store.plan("sweep"), table)
+    part = run_plan(make_plan(corpus, configurations=NAMES[:1]), store, name="text alone")
+    pd.testing.assert_frame_equal(store.plan("text alone"), part)
+    pd.testing.assert_frame_equal(store.plan("sweep"), table)
+    assert part["configuration"].unique().tolist() == ["self-T"]
+
+
+# What is refused, before the first run
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"configurations": ()}, "the plan names no configuration"),
+        ({"configurations": ("self-T", "self-T")}, "the plan names 'self-T' twice"),
+        ({"configurations": ("self-T", "slef-A")}, "'slef': did you mean 'self'"),
+        ({"configurations": ("self-T", "cross-A")}, "needs two modalities or more"),
+        ({"configurations": ("self-T", "self-A,heads=5")}, "cannot be split into heads=5"),
+        ({"model": {"widht": 3}}, "'widht': did you mean 'width'"),
+        ({"model": {"width": 9, "heads": 3}}, "width=9 must be even"),
+        ({"seeds": 0}, "seeds=0: at least 1 expected"),
+        ({"protocol": "by-speakr"}, "'by-speakr': did you mean 'by-speaker'"),
+        ({"protocol": "published"}, "has no published split"),
+        ({"n_folds": 1}, "need at least 2"),
+        ({"n_folds": 99}, "99 folds asked for"),
+        ({"fold_seed": -1}, "the seed of the folds is -1"),
+    ],
+)
+def test_a_plan_that_cannot_be_run_is_told_before_the_first_run(corpus, tmp_path, change, message):
+    store = ResultStore(tmp_path)
+    with pytest.raises(InputError, match=re.escape(message)) as raised:
+        run_plan(make_plan(corpus, **change), store)
+    assert "\n" not in str(raised.value)
+    assert [file.name for file in Path(tmp_path).iterdir()] == ["store.json"]
+
+
+def test_a_modality_that_the_corpus_lacks_is_told_before_the_first_run(corpus):
+    silent = replace(corpus, features={"text": corpus.features["text"]})
+    with pytest.raises(InputError, match="has no audio: it has text"):
+        make_plan(silent).runs()
+
+
+def test_fewer_jobs_than_one_are_refused(corpus, finished):
+    with pytest.raises(InputError, match="jobs=0: at least 1 expected"):
+        run_plan(make_plan(corpus), finished[0], jobs=0)
+
+
+def test_a_store_that_cannot_be_written_is_told_before_the_first_run(corpus, tmp_path, monkeypatch):
+    store = ResultStore(tmp_path)
+
+    def refuse() -> None:
+        raise InputError("cannot write")
+
+    def fail(*_args: Any) -> str:
+        raise AssertionError("a run was started")
+
+    monkeypatch.setattr(store, "check_writable", refuse)
+    monkeypatch.setattr(sweep, "execute", fail)
+    with pytest.raises(InputError, match="cannot write"):
+        run_plan(make_plan(corpus), store)
+
+
+def test_building_on_the_meta_device_is_only_a_check_of_sizes(corpus):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    run = make_plan(corpus).runs()[0]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert run.config == parse_configuration(NAMES[0], **SIZES).for_corpus(corpus)
