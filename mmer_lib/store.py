@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -185,7 +186,9 @@ class ResultStore:
         return table.reset_index(drop=True)
 
     def note_plan(self, name: str, keys: list[str]) -> None:
-        """Remember the runs of the plan that was run last under ``name``."""
+        """Remember the runs of the plan that was run last under ``name``, letters and hyphens."""
+        if not re.fullmatch(r"\w[\w-]*", name):
+            raise InputError(f"plan name {name!r}: expected letters, digits, _ and - only")
         (self.path / "plans").mkdir(exist_ok=True)
         write_json(self.path / "plans" / f"{name}.json", {"keys": keys})
 

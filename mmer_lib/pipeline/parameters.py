@@ -35,7 +35,7 @@ Settings = dict[str, dict[str, Any]]  # notebook -> parameter -> value
 
 @dataclass(frozen=True)
 class Parameter:
-    """One entry of a parameters cell; ``choices`` are the texts its help allows, if it names any."""
+    """One entry of a parameters cell; ``choices`` are the texts its help allows, if any."""
 
     name: str
     kind: str  # a key of KINDS
@@ -53,7 +53,9 @@ class Parameter:
         value = text if self.kind == "str" else _literal(text)
         if python_type is float and type(value) is int:
             value = float(value)
-        if type(value) is not python_type or (python_type is float and not math.isfinite(value)):
+        if type(value) is not python_type or (
+            isinstance(value, float) and not math.isfinite(value)
+        ):
             raise InputError(f"{where}={text!r}: {expected} expected ({self.help})")
         if self.choices and value not in self.choices:
             raise unknown(f"value of {where}:", value, self.choices)
@@ -90,7 +92,8 @@ def _read_entry(node: ast.stmt, comments: Mapping[int, str], where: str) -> Para
                 default = ast.literal_eval(given)
             except ValueError:
                 default = None
-            help_text = comments.get(node.end_lineno or 0, "")
+            lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+            help_text = next((comments[n] for n in lines if n in comments), "")
             if type(default) is KINDS[kind][0] and help_text:
                 return Parameter(name, kind, default, help_text, _choices(help_text))
     raise InputError(

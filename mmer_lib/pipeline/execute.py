@@ -1,0 +1,133 @@
+"""One notebook executed by papermill, in a kernel that knows nothing of the user's profile."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from copy import deepcopy
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from mmer_lib.errors import InputError
+from mmer_lib.pipeline.notebooks import Notebook, import_nbformat, normalise, write_notebook
+
+
+class StudyError(RuntimeError):
+    """A notebook that could not be executed, in one line."""
+
+
+def execute(notebook: Notebook, given: Mapping[str, Any], target: Path) -> None:
+    """Execute ``notebook`` with parameters; its copy appears in the folder ``target`` when whole.
+
+    Raises ``StudyError``, or ``InputError`` if that is what a cell raised, and keeps what there is
+    as ``NN_name.failed.ipynb``.
+    """
+    whole = target / notebook.path.name
+    partial_copy, failed = (target / f"{notebook.stem}.{w}.ipynb" for w in ("partial", "failed"))
+    for stale in (whole, partial_copy, failed):
+        stale.unlink(missing_ok=True)
+    try:
+        executed = _run_papermill(notebook, given, partial_copy)
+    except KeyboardInterrupt:
+        partial_copy.unlink(missing_ok=True)
+        raise
+    except StudyError as error:
+        raise StudyError(f"{error}. {_keep_failed(partial_copy, failed)}") from error
+    except InputError:
+        _keep_failed(partial_copy, failed)
+        raise
+    write_notebook(normalise(executed), partial_copy)
+    partial_copy.replace(whole)
+
+
+def _run_papermill(notebook: Notebook, given: Mapping[str, Any], copy: Path) -> Any:
+    """The executed node; a cell that fails is a ``StudyError``, or ``InputError`` if it is one."""
+    import_nbformat()
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of what we checked ourselves
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    try:
+        return papermill.execute_notebook(
+            deepcopy(notebook.node),
+            str(copy),
+            parameters=dict(given),
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=str(notebook.path.parent),
+            kernel_manager_class=_kernel_manager(),
+        )
+    except PapermillExecutionError as error:
+        if error.ename == "KeyboardInterrupt":
+            raise KeyboardInterrupt from error
+        message = (str(error.evalue).splitlines() or [""])[0]
+        where = f"{notebook.stem}, cell {_failed_cell(notebook, copy)}"
+        if error.ename == InputError.__name__:
+            raise InputError(f"{where}: {message}") from error
+        raise StudyError(f"{where}: {error.ename}: {message}") from error
+    except DeadKernelError as error:
+        raise StudyError(f"{notebook.stem}: its kernel died (is there enough memory?)") from error
+
+
+def _failed_cell(notebook: Notebook, copy: Path) -> int | str:
+    """The number, counted from 1 in the source, of the cell whose output is an error."""
+    cells = import_nbformat().read(copy, as_version=4).cells
+    failed = {c.id for c in cells for o in c.get("outputs", []) if o.output_type == "error"}
+    numbers = [n for n, c in enumerate(notebook.node.cells, start=1) if c.id in failed]
+    return numbers[0] if numbers else "with the given parameters"
+
+
+def _keep_failed(copy: Path, failed: Path) -> str:
+    """Keep what there is of a failed notebook, and say where."""
+    if not copy.exists():
+        return "Nothing of it was written"
+    copy.replace(failed)
+    return f"The notebook up to there: {failed}"
+
+
+def _kernel_manager() -> Any:
+    """The class whose kernels speak over files instead of TCP (where there are such sockets).
+
+    It also passes Ctrl-C on as an interrupt of the cell, where nbclient would only end the kernel.
+    """
+    from jupyter_client.manager import AsyncKernelManager
+
+    class StudyKernelManager(AsyncKernelManager):
+        async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
+            self.transport = "ipc" if os.name == "posix" else "tcp"
+            await super().start_kernel(**options)
+            with suppress(NotImplementedError, RuntimeError, ValueError):  # not in the main thread
+                loop = asyncio.get_running_loop()
+                loop.add_signal_handler(signal.SIGINT, self._pass_interrupt_on)
+
+        def _pass_interrupt_on(self) -> None:
+            self.interrupting = asyncio.ensure_future(self.interrupt_kernel())
+
+    return StudyKernelManager
+
+
+@contextmanager
+def kernel_environment() -> Iterator[None]:
+    """What the kernels inherit: figures in the notebook, no bars, nothing of the user's profile."""
+    with TemporaryDirectory(prefix="mmer-") as own:
+        wanted = {
+            "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+            "TQDM_DISABLE": "1",
+            "PYTHONHASHSEED": "0",
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+            "IPYTHONDIR": own,
+            "JUPYTER_RUNTIME_DIR": own,  # short: a socket's path must be
+        }
+        before = {name: os.environ.get(name) for name in wanted}
+        os.environ.update(wanted)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})

@@ -1,0 +1,121 @@
+"""Notebook files: read, cleaned of what a machine or a moment left in them, written whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmer_lib.errors import InputError
+from mmer_lib.pipeline.parameters import Parameter, read_parameters
+
+_METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """A source notebook: nbformat's node, and the entries of its parameters cell."""
+
+    path: Path
+    node: Any = field(repr=False)
+    parameters: dict[str, Parameter] = field(repr=False)
+
+    @property
+    def stem(self) -> str:
+        """``03_training``."""
+        return self.path.stem
+
+
+def read_notebooks(folder: Path) -> dict[str, Notebook]:
+    """The notebooks ``NN_name.ipynb`` of ``folder`` by stem, in order.
+
+    Raises ``InputError`` if there is none, or one that cannot be read or has no parameters cell.
+    """
+    paths = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    if not paths:
+        raise InputError(f"{folder}: no notebook there; expected files such as 01_data.ipynb")
+    return {path.stem: _read_notebook(path) for path in paths}
+
+
+def _read_notebook(path: Path) -> Notebook:
+    nbformat = import_nbformat()
+    try:
+        node = nbformat.read(path, as_version=4)
+    except (ValueError, AttributeError, nbformat.ValidationError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path} is not a readable notebook: {reason}") from error
+    cells = [c for c in node.cells if "parameters" in c.metadata.get("tags", [])]
+    if len(cells) != 1:
+        raise InputError(f"{path}: {len(cells)} cells are tagged `parameters`, one is expected")
+    return Notebook(path, node, read_parameters(cells[0].source, path.name))
+
+
+def text_hash(text: str) -> str:
+    """16 hex digits."""
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def code_hash(node: Any) -> str:
+    """A hash of a notebook's code cells, its outputs and its prose left aside."""
+    return text_hash(json.dumps([c.source for c in node.cells if c.cell_type == "code"]))
+
+
+def normalise(node: Any) -> Any:
+    """An executed notebook without times, machines and widget states; streams in one piece."""
+    clean = deepcopy(node)
+    clean.metadata = type(clean.metadata)(deepcopy(_METADATA))
+    for cell in clean.cells:
+        tags = cell.metadata.get("tags", [])
+        cell.metadata = type(cell.metadata)({"tags": tags} if tags else {})
+        if cell.cell_type == "code":
+            cell.outputs = _join_streams(cell.outputs)
+    return clean
+
+
+def _join_streams(outputs: list[Any]) -> list[Any]:
+    """Outputs with neighbours of one stream joined: how they were cut is chance."""
+    joined: list[Any] = []
+    for output in outputs:
+        last = joined[-1] if joined else None
+        if last and output.output_type == "stream" and output.name == last.get("name"):
+            last.text += output.text
+        else:
+            joined.append(output)
+    return joined
+
+
+def write_back(notebook: Notebook, executed: Path) -> None:
+    """Put the outputs of ``executed`` into the source, with the hash of the code they came from."""
+    cells = import_nbformat().read(executed, as_version=4).cells
+    outputs = {c.id: c.outputs for c in cells if c.cell_type == "code"}
+    fresh = normalise(notebook.node)
+    code_cells = [c for c in fresh.cells if c.cell_type == "code"]
+    for count, cell in enumerate(code_cells, start=1):
+        cell.execution_count, cell.outputs = count, outputs[cell.id]
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = count
+    fresh.metadata["mmer"] = {"code": code_hash(fresh), "profile": "quick"}
+    write_notebook(fresh, notebook.path)
+
+
+def write_notebook(node: Any, path: Path) -> None:
+    """A notebook file, written beside and renamed into place."""
+    beside = path.with_name(f".{path.name}")
+    beside.write_text(import_nbformat().writes(node) + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+def import_nbformat() -> Any:
+    """nbformat, without the second of grammars that its JSON schemas would load and not use."""
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    import nbformat
+
+    return nbformat
