@@ -8,10 +8,6 @@ VENV := .venv
 BIN  := $(VENV)/bin
 ENV  := $(VENV)/.installed
 
-# One thread a process: the unit of parallel work is a run, and a test.
-export OMP_NUM_THREADS ?= 1
-export MPLBACKEND ?= Agg
-
 .DEFAULT_GOAL := help
 .PHONY: help study test test-all lab refresh clean
 
@@ -26,7 +22,7 @@ test: $(ENV) ## everything that is checked: lint, types, tests, notebooks
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest -m "not slow" -n auto --maxprocesses 4 --dist loadgroup
+	$(BIN)/pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
 test-all: $(ENV) ## the same with the slow tests
 	$(MAKE) test
@@ -36,8 +32,8 @@ lab: $(ENV) ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
 
 refresh: $(ENV) ## run the quick study and write its outputs back into notebooks/
+	@$(BIN)/ruff format --quiet notebooks
 	@$(BIN)/mmer study --refresh
-	@$(BIN)/ruff format notebooks
 
 clean: ## remove the environment, the runs and every cache
 	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

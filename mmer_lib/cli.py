@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,21 +23,26 @@ if TYPE_CHECKING:
     from mmer_lib.pipeline import Study
     from mmer_lib.store import ResultStore
 
+PLACES = ("path", "dest")  # what a corpus source reads and writes: arguments here, not options
 LISTS = ("--models", "--pairs", "--set", "--only")  # take several values after one flag
+
+
+def _example(command: str) -> str:
+    """The last lines of a help; the mark in front keeps click from breaking them anew."""
+    return f"\b\nExample:\n  {command}"
+
 
 app = typer.Typer(
     name="mmer",
     help="Is cross-attention preferable to self-attention for multi-modal emotion recognition?",
-    epilog="Example: mmer study",
-    no_args_is_help=True,
+    epilog=_example("mmer study"),
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 corpus_app = typer.Typer(
     help="Build, import and inspect corpora.",
-    epilog="Example: mmer corpus info synthetic",
-    no_args_is_help=True,
+    epilog=_example("mmer corpus info synthetic"),
     rich_markup_mode=None,
 )
 app.add_typer(corpus_app, name="corpus")
@@ -47,12 +51,15 @@ app.add_typer(corpus_app, name="corpus")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     given = sys.argv[1:] if arguments is None else list(arguments)
+    given += ["--help"] * (given in ([], ["corpus"]))
     try:
         status = app(repeat_flags(given), prog_name="mmer", standalone_mode=False)
     except InputError as error:
         return _complain(str(error), 2)
     except typer.TyperException as error:  # how the command line itself was used
-        return _complain(f"{error.format_message()} See `mmer --help`", error.exit_code)
+        return _complain(
+            f"{error.format_message()} See `{_command(error)} --help`", error.exit_code
+        )
     except KeyboardInterrupt:
         status = 130
     if status == 130:
@@ -60,6 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "stopped. What is finished is kept: the same command goes on from there", 130
         )
     return int(status or 0)
+
+
+def _command(error: typer.TyperException) -> str:
+    """The command that was used wrongly, such as ``mmer corpus make``."""
+    context = getattr(error, "ctx", None)
+    return "mmer" if context is None else str(context.command_path)
 
 
 def _complain(message: str, status: int) -> int:
@@ -73,7 +86,8 @@ def repeat_flags(arguments: Sequence[str], flags: Iterable[str] = LISTS) -> list
     >>> repeat_flags(["sweep", "--models", "self-T", "cross-AT", "--folds", "5"])
     ['sweep', '--models', 'self-T', '--models', 'cross-AT', '--folds', '5']
     """
-    known, repeated, flag = set(flags), [], ""
+    repeated: list[str] = []
+    known, flag = set(flags), ""
     for argument in arguments:
         if argument.startswith("-"):
             flag = argument if argument in known else ""
@@ -86,19 +100,11 @@ def repeat_flags(arguments: Sequence[str], flags: Iterable[str] = LISTS) -> list
 # -- study -----------------------------------------------------------------------------------------
 
 
-class Profile(StrEnum):
-    """The names of ``pipeline.PROFILES``, known here without importing it."""
-
-    quick = "quick"
-    ci = "ci"
-    paper = "paper"
-
-
 @app.command(
-    epilog="Example: mmer study --set '*.corpus=runs/corpora/mine' 03.seeds=3 --out runs/mine"
+    epilog=_example("mmer study --set '*.corpus=runs/corpora/mine' 03.seeds=3 --out runs/mine")
 )
 def study(
-    profile: Annotated[Profile, typer.Option(help="Sizes of the study.")] = Profile.quick,
+    profile: Annotated[str, typer.Option(help="Sizes: quick, ci or paper.")] = "quick",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NOTEBOOK.PARAM=VALUE ...", help="Parameters to change."),
@@ -113,11 +119,11 @@ def study(
         bool, typer.Option("--refresh", help="Write the outputs back into notebooks/.")
     ] = False,
 ) -> int:
-    """Run the ordered notebooks; print where to look and the verdicts."""
+    """Run the notebooks; print the verdicts."""
     from mmer_lib.pipeline import StudyError, run_study
 
     try:
-        done = run_study(profile.value, settings or [], only or [], out, refresh)
+        done = run_study(profile, settings or [], only or [], out, refresh)
     except StudyError as error:
         return _complain(str(error), 1)
     _describe_study(done)
@@ -146,7 +152,7 @@ def _short(path: Path) -> Path:
 
 @corpus_app.command(
     "make",
-    epilog="Example: mmer corpus make synthetic runs/corpora/lookups --set cross_binding=1",
+    epilog=_example("mmer corpus make synthetic runs/corpora/lookups --set cross_binding=1"),
 )
 def make_corpus(
     name: Annotated[str, typer.Argument(help="A source that `mmer corpus list` names.")],
@@ -182,8 +188,9 @@ def _assign_places(name: str, places: list[str], given: dict[str, Any], reads: b
     """The destination; the source, where ``name`` reads one, becomes the option ``path``."""
     usage = f"mmer corpus make {name} {'SOURCE ' if reads else ''}DEST"
     if len(places) != 1 + reads:
-        raise InputError(f"{' '.join(places)!r}: {1 + reads} place(s) expected: `{usage}`")
-    for word in {"path", "dest"} & set(given):
+        plural = "s" if reads else ""
+        raise InputError(f"{len(places)} given, {1 + reads} place{plural} expected: `{usage}`")
+    for word in set(PLACES) & set(given):
         raise InputError(f"--set {word}=...: not an option here, it has its own place: `{usage}`")
     if reads:
         given["path"] = places[0]
@@ -199,7 +206,7 @@ def _read_option(text: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
-@corpus_app.command("info", epilog="Example: mmer corpus info synthetic,cross_binding=1")
+@corpus_app.command("info", epilog=_example("mmer corpus info synthetic,cross_binding=1"))
 def show_corpus(
     corpus: Annotated[str, typer.Argument(help="A corpus folder, or NAME[,OPTION=VALUE...].")],
     folds: Annotated[int, typer.Option(help="Folds of the protocols that are reported.")] = 5,
@@ -264,27 +271,29 @@ def _leakage_lines(data: Corpus, folds: int) -> list[str]:
     return lines
 
 
-@corpus_app.command("list", epilog="Example: mmer corpus list")
+@corpus_app.command("list", epilog=_example("mmer corpus list"))
 def list_corpora() -> None:
     """Every source, with its options and their defaults."""
+    from textwrap import fill
+
     from mmer_lib.corpora import CORPORA, corpus_options
 
     for name, source in CORPORA.items():
         known = corpus_options(name)
-        places = ["SOURCE"] * ("path" in known) + ["DEST"]
-        typer.echo(f"{name}: {(source.__doc__ or '').splitlines()[0]}")
-        typer.echo(f"    mmer corpus make {name} {' '.join(places)}")
-        options = [f"{k}={p.default}" for k, p in known.items() if k not in ("path", "dest")]
+        typer.echo(f"{name}: {(source.__doc__ or '').splitlines()[0].replace('``', '')}")
+        typer.echo(f"    mmer corpus make {name} {'SOURCE ' if 'path' in known else ''}DEST")
+        options = [f"{k}={p.default}" for k, p in known.items() if k not in PLACES]
         if options:
-            typer.echo(f"    --set {' '.join(options)}")
+            indent = " " * 10
+            told = fill(" ".join(options), 100, initial_indent=indent, subsequent_indent=indent)
+            typer.echo(f"    --set {told.lstrip()}")
 
 
 # -- sweep and compare -----------------------------------------------------------------------------
 
 
 @app.command(
-    epilog="Example: mmer sweep synthetic --models self-AT cross-AT --epochs 15 --lr 0.01 "
-    "--width 32 --heads 4 --seeds 1 --store runs/sweep"
+    epilog=_example("mmer sweep synthetic --models self-AT cross-AT --seeds 1 --store runs/sweep")
 )
 def sweep(
     corpus: Annotated[str, typer.Argument(help="A corpus folder, or NAME[,OPTION=VALUE...].")],
@@ -308,7 +317,10 @@ def sweep(
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     metric: Annotated[str, typer.Option(help="The score that is printed.")] = "balanced_accuracy",
 ) -> None:
-    """Train every configuration on every fold with every seed; finished runs are kept and skipped."""
+    """Train configurations on every fold and seed.
+
+    Finished runs are kept in the store and never run again.
+    """
     from mmer_lib import stats
     from mmer_lib.corpora import load_corpus
     from mmer_lib.metrics import METRICS
@@ -337,7 +349,7 @@ def sweep(
         typer.echo(f"\nNext: mmer compare {store} --pairs {' '.join(pairs)}")
 
 
-@app.command(epilog="Example: mmer compare runs/sweep --pairs cross-AT:self-AT --margin 0.01")
+@app.command(epilog=_example("mmer compare runs/sweep --pairs cross-AT:self-AT --margin 0.01"))
 def compare(
     store: Annotated[Path, typer.Argument(help="A result store, of `mmer sweep` or a study.")],
     pairs: Annotated[
@@ -353,7 +365,7 @@ def compare(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, for programs.")] = False,
 ) -> None:
-    """Say of each pair whether it differs, is equivalent, or cannot be told."""
+    """Judge pairs: different, equivalent, or not shown?"""
     from mmer_lib import stats
     from mmer_lib.store import ResultStore
 
@@ -400,29 +412,32 @@ def _read_pair(text: str) -> tuple[str, str]:
 
 def score_table(summary: pd.DataFrame, metric: str) -> str:
     """Mean and interval of each configuration, in %."""
-    shown = summary[["configuration"]].assign(
-        **{
-            f"{metric.replace('_', ' ')}, %": (100 * summary["mean"]).map("{:.1f}".format),
-            "95 % interval": _intervals(summary, "{:.1f}"),
-            "folds": summary["n_folds"],
-            "seeds": summary["n_seeds"],
-        }
-    )
-    return shown.to_string(index=False)
+    import pandas as pd
+
+    columns: dict[str, Any] = {
+        "configuration": summary["configuration"],
+        f"{metric.replace('_', ' ')}, %": (100 * summary["mean"]).map("{:.1f}".format),
+        "95 % interval": _intervals(summary, "{:.1f}"),
+        "folds": summary["n_folds"],
+        "seeds": summary["n_seeds"],
+    }
+    return pd.DataFrame(columns).to_string(index=False)
 
 
 def verdict_table(verdicts: pd.DataFrame) -> str:
     """The comparisons of ``stats.compare_planned``, a line each, differences in points."""
-    shown = verdicts[["a", "b"]].assign(
-        **{
-            "a - b, points": (100 * verdicts["difference"]).map("{:+.1f}".format),
-            "interval": _intervals(verdicts, "{:+.1f}"),
-            "p (Holm)": verdicts["p_holm"].map("{:.3f}".format),
-            "p equivalence": verdicts["p_equivalence"].map("{:.3f}".format),
-            "verdict": verdicts["verdict"],
-        }
-    )
-    return shown.to_string(index=False)
+    import pandas as pd
+
+    columns: dict[str, Any] = {
+        "a": verdicts["a"],
+        "b": verdicts["b"],
+        "a - b, points": (100 * verdicts["difference"]).map("{:+.1f}".format),
+        "interval": _intervals(verdicts, "{:+.1f}"),
+        "p (Holm)": verdicts["p_holm"].map("{:.3f}".format),
+        "p equivalence": verdicts["p_equivalence"].map("{:.3f}".format),
+        "verdict": verdicts["verdict"],
+    }
+    return pd.DataFrame(columns).to_string(index=False)
 
 
 def _intervals(table: pd.DataFrame, form: str) -> list[str]:

@@ -53,6 +53,7 @@ NAMES: dict[str, dict[str, str]] = {
         "macro F1": "macro_f1",
     },
 }
+_READ = ("paper_weighted", "paper_unweighted")  # the paper's two numbers, in the paper's words
 
 
 def accuracy(
@@ -133,6 +134,74 @@ def scores(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> dict[str, flo
     return {name: score(labels, p.argmax(axis=1), p.shape[1]) for name, score in METRICS.items()}
 
 
+def permuted_scores(
+    labels: npt.ArrayLike,
+    predicted: npt.ArrayLike,
+    metric: str = "balanced_accuracy",
+    n_classes: int | None = None,
+    permutations: int = 1000,
+    seed: int | np.random.Generator = 0,
+) -> Floats:
+    """Scores of the same answers given to the wrong utterances: (permutations,).
+
+    Their mean is what the answers' frequencies alone are worth; the share that reaches the true
+    score is a permutation test of whether anything was learned. Raises ``InputError`` as
+    :func:`confusion`, and for an unknown metric.
+    """
+    if metric not in METRICS:
+        raise unknown("metric", metric, METRICS)
+    counts = confusion(labels, predicted, n_classes)  # also checks
+    answers = np.tile(np.asarray(predicted), (permutations, 1))
+    shuffled = np.random.default_rng(seed).permuted(answers, axis=1)  # (P, n)
+    return np.array([METRICS[metric](labels, one, len(counts)) for one in shuffled])
+
+
+def reliability(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = 10
+) -> pd.DataFrame:
+    """How often answers of like confidence are right: a row a bin that has any.
+
+    Columns: ``low, high`` (of the bin), ``confidence`` (mean probability of the class answered),
+    ``accuracy``, ``share`` (of all answers), ``n``. Raises ``InputError`` as :func:`scores`, and
+    for fewer than one bin.
+    """
+    p = _probabilities(probabilities)
+    confusion(labels, p.argmax(axis=1), p.shape[1])  # checks the labels
+    return bin_confidence(p.max(axis=1), p.argmax(axis=1) == np.asarray(labels), bins)
+
+
+def bin_confidence(
+    confidence: Floats, right: npt.NDArray[np.bool_], bins: int = 10
+) -> pd.DataFrame:
+    """:func:`reliability` of answers (n,) of known confidence that were ``right`` or not."""
+    if bins < 1:
+        raise InputError(f"bins={bins}: expected at least 1")
+    place = np.minimum((confidence * bins).astype(np.int64), bins - 1)  # (n,)
+    n = np.bincount(place, minlength=bins)
+    some = n > 0
+    sums = [np.bincount(place, values, bins)[some] for values in (confidence, right)]
+    edges = np.arange(bins + 1) / bins
+    columns = {
+        "low": edges[:-1][some], "high": edges[1:][some], "confidence": sums[0] / n[some],
+        "accuracy": sums[1] / n[some], "share": n[some] / n.sum(), "n": n[some],
+    }  # fmt: skip
+    return pd.DataFrame(columns)
+
+
+def expected_gap(table: pd.DataFrame) -> float:
+    """The mean gap between confidence and accuracy of a reliability table, by shares."""
+    return float((table["share"] * abs(table["confidence"] - table["accuracy"])).sum())
+
+
+def calibration_error(labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = 10) -> float:
+    """Expected calibration error with bins of equal width (Guo et al. 2017).
+
+    It is above 0 by chance alone, the more so the fewer utterances a bin has: compare it only
+    between runs of the same test part.
+    """
+    return expected_gap(reliability(labels, probabilities, bins))
+
+
 def label(metric: str) -> str:
     """How a metric is written in text and figures: ``balanced_accuracy`` -> balanced accuracy."""
     terms = {name: term for term, name in NAMES["package"].items()}
@@ -167,6 +236,33 @@ def read_table(table: pd.DataFrame, vocabulary: str) -> pd.DataFrame:
         if kind in ("paper", "sd") and term:
             renamed[column] = decode(term, vocabulary) + ("_sd" if kind == "sd" else "")
     return table.rename(columns=renamed).assign(reading=vocabulary)
+
+
+def compare_readings(published: pd.DataFrame, earlier: pd.DataFrame) -> pd.DataFrame:
+    """Against earlier systems, does it matter which vocabulary the paper's two numbers are read in?
+
+    ``published`` has ``configuration, modalities, paper_weighted, paper_unweighted``; ``earlier``
+    has ``system, modalities, accuracy, balanced_accuracy``. A row a configuration, system of the
+    same modalities and metric: ``earlier`` (the system's score), ``literature`` and
+    ``released_code`` (the paper's, in either reading), ``literature_says`` and
+    ``released_code_says`` ("ahead", "behind" or "level"), and ``changes``: do they disagree?
+    """
+    pairs = published.merge(earlier, on="modalities")
+    parts = []
+    for metric in ("accuracy", "balanced_accuracy"):
+        part = pairs[["configuration", "modalities", "system"]].assign(metric=metric)
+        part["earlier"] = pairs[metric]
+        for vocabulary in ("literature", "released code"):
+            column = next(
+                c for c in _READ if decode(c.removeprefix("paper_"), vocabulary) == metric
+            )
+            name = vocabulary.replace(" ", "_")
+            gap = (pairs[column] - pairs[metric]).round(6)
+            part[name] = pairs[column]
+            part[f"{name}_says"] = np.select([gap > 0, gap < 0], ["ahead", "behind"], "level")
+        part["changes"] = part["literature_says"] != part["released_code_says"]
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
 
 
 def _plain(term: str) -> str:

@@ -50,6 +50,11 @@ def worked() -> pd.DataFrame:
     return make_table(folds[:, None] + seeds - seeds.mean(axis=1, keepdims=True))
 
 
+def uneven_levels() -> np.ndarray:
+    """How good a run is, for both sides: (5 folds, 10 seeds)."""
+    return np.random.default_rng(7).uniform(-0.05, 0.05, (5, 10))
+
+
 def random_folds(seed: int, k: int = 5, mean: float = 0.0) -> np.ndarray:
     return np.random.default_rng(seed).normal(mean, 0.02, k)
 
@@ -214,7 +219,9 @@ def test_many_studies_are_judged_at_once_as_they_are_one_by_one() -> None:
 def test_tests_intervals_and_posterior_never_contradict_each_other(
     folds: list[float], margin: float, alpha: float
 ) -> None:
-    found = stats.compare(make_table(np.array(folds), base=0.5), A, B, margin=margin, alpha=alpha)
+    level = np.random.default_rng(0).uniform(-0.1, 0.1, (len(folds), 10))
+    table = make_table(np.array(folds), base=0.5, seed_noise=level)
+    found = stats.compare(table, A, B, margin=margin, alpha=alpha)
     assert found.left + found.inside + found.right == pytest.approx(1)
     assert found.low <= found.low_equivalence <= found.difference
     assert found.difference <= found.high_equivalence <= found.high
@@ -275,20 +282,43 @@ def test_false_verdicts_stay_at_or_below_five_percent_in_simulated_studies() -> 
 
 
 def test_two_copies_of_one_model_are_equivalent_without_any_nan() -> None:
-    found = stats.compare(make_table(np.zeros(5), seed_noise=np.full((5, 10), 0.013)), A, B)
+    found = stats.compare(make_table(np.zeros(5), seed_noise=uneven_levels()), A, B)
     assert found.verdict == "equivalent"
     assert (found.difference, found.se, found.p_difference, found.inside) == (0, 0, 1, 1)
-    assert "spread is unknown" in found.sentence()
+    assert "the same in all 50 runs (one model under two names?)" in found.sentence()
     numbers = [v for v in found.to_dict().values() if isinstance(v, float)]
     assert np.isfinite(numbers).all()
 
 
-def test_a_constant_gap_is_judged_by_its_size() -> None:
-    large = stats.compare(make_table(np.full(5, 0.03)), A, B, margin=0.01)
-    small = stats.compare(make_table(np.full(5, 0.003)), A, B, margin=0.01)
-    assert large.verdict == "different"
-    assert small.verdict == "different but within the margin"
-    assert large.to_dict()["t"] is None  # infinite, which JSON cannot say
+def test_models_that_always_answer_one_class_are_equivalent_and_told_of() -> None:
+    said = stats.compare(make_table(np.zeros(5), base=1 / 7), A, B).sentence()
+    assert "Verdict: equivalent" in said
+    assert said.count("scores 14.29 % in every run: does it always answer one class?") == 2
+
+
+def test_one_constant_side_against_one_that_varies_is_legal_and_told_of() -> None:
+    table = make_table(random_folds(0))
+    table.loc[table["configuration"] == B, "balanced_accuracy"] = 0.5
+    said = stats.compare(table, A, B).sentence()
+    assert "self-AVT scores 50.00 % in every run" in said
+    assert "cross-AVT scores" not in said
+
+
+def test_an_exactly_equal_gap_in_every_fold_shows_nothing_however_large() -> None:
+    found = stats.compare(make_table(np.full(5, 0.3), base=0.4, seed_noise=uneven_levels()), A, B)
+    assert found.verdict == "inconclusive"
+    assert (found.p_difference, found.inside) == (1, 0)
+    assert found.to_dict()["se"] is None  # infinite, which JSON cannot say
+    assert "no 95 % interval" in found.sentence()
+    assert "no test is possible" in found.sentence()
+
+
+def test_folds_that_agree_by_the_coarseness_of_small_test_parts_raise_no_false_alarm() -> None:
+    rng = np.random.default_rng(0)  # two folds of 40 utterances, models of the same quality
+    gaps = (rng.binomial(40, 0.6, (20_000, 2)) - rng.binomial(40, 0.6, (20_000, 2))) / 40
+    found = stats.judge(gaps, 1 / 2 + 1, 0.01, 0.05)
+    assert ((gaps[:, 0] == gaps[:, 1]) & (gaps[:, 0] != 0)).mean() > 0.05  # would all be different
+    assert (found["p_difference"] < 0.05).mean() <= 0.05
 
 
 def test_two_folds_with_one_seed_are_enough() -> None:
@@ -362,6 +392,13 @@ def three_configurations() -> pd.DataFrame:
     return pd.concat([table, other, third], ignore_index=True)
 
 
+def test_any_column_of_shares_can_be_compared() -> None:
+    table = worked().assign(dev_accuracy=lambda t: t["balanced_accuracy"] / 2)
+    found = stats.compare(table, A, B, metric="dev_accuracy")
+    assert found.difference == pytest.approx(0.001344 / 2)
+    assert "dev accuracy: +0.07 points" in found.sentence()
+
+
 def test_planned_comparisons_are_corrected_by_holm_and_their_verdicts_use_it() -> None:
     table = three_configurations()
     pairs = [(A, B), ("cross-AV", "self-AV"), (A, "cross-AV")]
@@ -386,6 +423,19 @@ def test_holm_can_turn_a_difference_into_an_open_question() -> None:
     assert set(planned["verdict"]) == {"inconclusive"}
 
 
+def test_all_pairs_are_corrected_by_holm_and_carry_the_mean_ranks() -> None:
+    table = three_configurations()
+    found = stats.compare_all(table)
+    assert len(found) == 4 * 3 / 2
+    np.testing.assert_allclose(found["p_holm"], stats.holm(found["p_difference"].to_numpy()))
+    ranks = stats.rank_configurations(table).mean_ranks
+    for row in found.itertuples():
+        assert (row.rank_a, row.rank_b) == (ranks[row.a], ranks[row.b])
+        assert row.rank_a <= row.rank_b
+        alone = stats.compare(table, row.a, row.b)
+        assert (row.difference, row.p_difference) == (alone.difference, alone.p_difference)
+
+
 def test_one_planned_comparison_is_the_comparison_alone() -> None:
     alone = stats.compare(worked(), A, B)
     planned = stats.compare_planned(worked(), [(A, B)]).iloc[0]
@@ -399,6 +449,43 @@ def test_the_papers_question_pairs_each_cross_with_its_self() -> None:
         ("cross-AV", "self-AV"),
         ("cross-AVT@released", "self-AVT@released"),
     ]
+
+
+# --- repeated cross-validation -----------------------------------------------------------------
+
+
+def repeated(draws: int) -> pd.DataFrame:
+    """``draws`` draws of five folds, three seeds."""
+    rng = np.random.default_rng(2)
+    tables = [make_table(rng.normal(0.01, 0.02, (5, 3))).assign(fold_seed=d) for d in range(draws)]
+    return pd.concat(tables, ignore_index=True).assign(n_folds=5)
+
+
+def test_several_draws_of_folds_are_a_corrected_repeated_cross_validation() -> None:
+    table = repeated(3)
+    wide = table.pivot(index=["fold_seed", "fold", "seed"], columns="configuration")
+    scores = wide["balanced_accuracy"]
+    d = (scores[A] - scores[B]).groupby(level=["fold_seed", "fold"]).mean()
+    found = stats.compare(table, A, B)
+    assert found.difference == pytest.approx(d.mean())
+    assert found.se == pytest.approx(d.std() * np.sqrt(1 / 15 + 1 / 4))
+    assert (found.df, found.n_folds, found.n_repeats) == (14, 15, 3)
+    assert "3 x 5 folds x 3 seeds" in found.sentence()
+    assert "no new data" in found.sentence()
+    assert "have been run" not in found.sentence()
+
+
+def test_one_draw_is_the_plain_comparison() -> None:
+    table = repeated(1)
+    plain = stats.compare(table.drop(columns="fold_seed"), A, B)
+    assert stats.compare(table, A, B) == plain
+
+
+def test_a_draw_that_one_side_lacks_is_named() -> None:
+    table = repeated(2)
+    table = table[(table["configuration"] == A) | (table["fold_seed"] == 0)]
+    with pytest.raises(InputError, match="self-AVT lacks fold 0 of draw 1 seed 0"):
+        stats.compare(table, A, B)
 
 
 # --- each configuration alone -----------------------------------------------------------------
@@ -454,6 +541,7 @@ def changed(value: object, row: int = 3) -> pd.DataFrame:
         (lambda: pd.concat([worked(), worked()]), "in the table more than once"),
         (lambda: worked().assign(protocol=["random", "published"] * 50), "differ in protocol"),
         (lambda: with_counts(worked(), 70, 10, 0), "n_test must be above 0"),
+        (lambda: make_table(np.full(5, 0.009), base=0.578), "constant scores: .* 0.587 in every"),
     ],
 )
 def test_tables_that_cannot_be_compared_are_refused(

@@ -281,8 +281,8 @@ def test_scoring_the_test_part_every_epoch_only_adds_a_column(corpus, finished, 
 def test_the_store_remembers_a_plan_by_name(corpus, finished):
     store, table = finished
     pd.testing.assert_frame_equal(store.plan("sweep"), table)
-    part = run_plan(make_plan(corpus, configurations=NAMES[:1]), store, name="text alone")
-    pd.testing.assert_frame_equal(store.plan("text alone"), part)
+    part = run_plan(make_plan(corpus, configurations=NAMES[:1]), store, name="text-alone")
+    pd.testing.assert_frame_equal(store.plan("text-alone"), part)
     pd.testing.assert_frame_equal(store.plan("sweep"), table)
     assert part["configuration"].unique().tolist() == ["self-T"]
 

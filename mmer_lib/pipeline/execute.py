@@ -9,8 +9,10 @@ import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Event
 from typing import Any
 
 from mmer_lib.errors import InputError
@@ -53,26 +55,48 @@ def _run_papermill(notebook: Notebook, given: Mapping[str, Any], copy: Path) -> 
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
+    stop = Event()
     try:
-        return papermill.execute_notebook(
+        executed = papermill.execute_notebook(
             deepcopy(notebook.node),
             str(copy),
             parameters=dict(given),
             kernel_name="python3",
+            language="python",
             progress_bar=False,
             cwd=str(notebook.path.parent),
-            kernel_manager_class=_kernel_manager(),
+            kernel_manager_class=_kernel_manager(stop),
+            on_cell_execute=partial(_refuse_if, stop),
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # what fails is in the notebook
         )
-    except PapermillExecutionError as error:
-        if error.ename == "KeyboardInterrupt":
+    except (PapermillExecutionError, DeadKernelError, _StoppedError) as error:
+        if stop.is_set():
             raise KeyboardInterrupt from error
-        message = (str(error.evalue).splitlines() or [""])[0]
-        where = f"{notebook.stem}, cell {_failed_cell(notebook, copy)}"
-        if error.ename == InputError.__name__:
-            raise InputError(f"{where}: {message}") from error
-        raise StudyError(f"{where}: {error.ename}: {message}") from error
-    except DeadKernelError as error:
-        raise StudyError(f"{notebook.stem}: its kernel died (is there enough memory?)") from error
+        raise _explain(error, notebook, copy) from error
+    if stop.is_set():
+        raise KeyboardInterrupt
+    return executed
+
+
+def _explain(error: Any, notebook: Notebook, copy: Path) -> InputError | StudyError:
+    """One line for what ended a notebook."""
+    if not hasattr(error, "ename"):
+        return StudyError(f"{notebook.stem}: its kernel died (is there enough memory?)")
+    message = (str(error.evalue).splitlines() or [""])[0]
+    where = f"{notebook.stem}, cell {_failed_cell(notebook, copy)}"
+    if error.ename == InputError.__name__:
+        return InputError(f"{where}: {message}")
+    return StudyError(f"{where}: {error.ename}: {message}")
+
+
+class _StoppedError(Exception):
+    """Ctrl-C came between two cells."""
+
+
+def _refuse_if(stop: Event, **_: Any) -> None:
+    """Called before each cell."""
+    if stop.is_set():
+        raise _StoppedError
 
 
 def _failed_cell(notebook: Notebook, copy: Path) -> int | str:
@@ -91,23 +115,27 @@ def _keep_failed(copy: Path, failed: Path) -> str:
     return f"The notebook up to there: {failed}"
 
 
-def _kernel_manager() -> Any:
+def _kernel_manager(stop: Event) -> Any:
     """The class whose kernels speak over files instead of TCP (where there are such sockets).
 
-    It also passes Ctrl-C on as an interrupt of the cell, where nbclient would only end the kernel.
+    Ctrl-C sets ``stop`` and interrupts the cell, where nbclient would only end the kernel.
     """
     from jupyter_client.manager import AsyncKernelManager
 
     class StudyKernelManager(AsyncKernelManager):
         async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
             self.transport = "ipc" if os.name == "posix" else "tcp"
-            await super().start_kernel(**options)
             with suppress(NotImplementedError, RuntimeError, ValueError):  # not in the main thread
-                loop = asyncio.get_running_loop()
-                loop.add_signal_handler(signal.SIGINT, self._pass_interrupt_on)
+                asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self.begin_to_stop)
+            await super().start_kernel(**options)
 
-        def _pass_interrupt_on(self) -> None:
-            self.interrupting = asyncio.ensure_future(self.interrupt_kernel())
+        def begin_to_stop(self) -> None:
+            stop.set()
+            self.stopping = asyncio.ensure_future(self.interrupt_if_alive())
+
+        async def interrupt_if_alive(self) -> None:
+            if self.has_kernel:
+                await self.interrupt_kernel()
 
     return StudyKernelManager
 
@@ -115,14 +143,16 @@ def _kernel_manager() -> Any:
 @contextmanager
 def kernel_environment() -> Iterator[None]:
     """What the kernels inherit: figures in the notebook, no bars, nothing of the user's profile."""
-    with TemporaryDirectory(prefix="mmer-") as own:
+    short = "/tmp" if os.path.isdir("/tmp") else None  # the path of a socket has 100 characters
+    with TemporaryDirectory(prefix="mmer-", dir=short) as own:
         wanted = {
             "MPLBACKEND": "module://matplotlib_inline.backend_inline",
             "TQDM_DISABLE": "1",
+            "OMP_NUM_THREADS": "1",  # the unit of parallel work is a run; and the same bits always
             "PYTHONHASHSEED": "0",
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
             "IPYTHONDIR": own,
-            "JUPYTER_RUNTIME_DIR": own,  # short: a socket's path must be
+            "JUPYTER_RUNTIME_DIR": own,
         }
         before = {name: os.environ.get(name) for name in wanted}
         os.environ.update(wanted)

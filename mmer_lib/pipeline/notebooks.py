@@ -70,7 +70,7 @@ def code_hash(node: Any) -> str:
 def normalise(node: Any) -> Any:
     """An executed notebook without times, machines and widget states; streams in one piece."""
     clean = deepcopy(node)
-    clean.metadata = type(clean.metadata)(deepcopy(_METADATA))
+    clean.metadata = import_nbformat().from_dict(_METADATA)
     for cell in clean.cells:
         tags = cell.metadata.get("tags", [])
         cell.metadata = type(cell.metadata)({"tags": tags} if tags else {})

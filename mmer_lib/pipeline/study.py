@@ -95,10 +95,10 @@ def run_study(
         raise InputError(
             "refresh takes no profile, setting, selection or out: it is the quick study"
         )
-    folder = Path(notebooks) if notebooks else _find_folder()
+    folder = Path(notebooks).absolute() if notebooks else _find_folder()
     sources = read_notebooks(folder)
     chosen = [s for t in only for s in find_notebooks(t, list(sources))] or list(sources)
-    run = Path(out) if out is not None else folder.parent / "runs" / profile
+    run = Path(out).absolute() if out is not None else folder.parent / "runs" / profile
     values = _decide_values(profile, settings, sources, run, folder, keep_figures=plain)
     with _locked(run), kernel_environment():
         for stem in [s for s in sources if s in chosen]:
@@ -230,7 +230,8 @@ def _recorded(target: Path, stem: str) -> dict[str, Any]:
 
 def _is_current(record: Path, key: str, folder: Path) -> bool:
     about = _recorded(record.parent, record.stem)
-    return about.get("key") == key and all((folder / name).exists() for name in about["made"])
+    made = about.get("made", [])
+    return about.get("key") == key and all((folder / name).exists() for name in made)
 
 
 def _key(notebook: Notebook, given: Mapping[str, Any], upstream: list[dict[str, Any]]) -> str:

@@ -7,6 +7,7 @@ settings or calls ``show``; ``save`` writes the PNG.
 
 from __future__ import annotations
 
+from mmer_lib.plots.answers import recalls, reliability
 from mmer_lib.plots.attention import (
     attention_grid,
     attention_heads,
@@ -15,6 +16,9 @@ from mmer_lib.plots.attention import (
     pooling_identity,
 )
 from mmer_lib.plots.corpus import class_balance, leakage, lengths, utterance
+from mmer_lib.plots.evidence import components, habits, power
+from mmer_lib.plots.ranking import critical_difference
+from mmer_lib.plots.runs import epoch_choice, rain_clouds
 from mmer_lib.plots.scores import confusion, score_bars, training_curves
 from mmer_lib.plots.style import (
     FUSION_COLOURS,
@@ -28,7 +32,8 @@ from mmer_lib.plots.verdicts import forest, paired_folds, posterior
 
 __all__ = [
     "FUSION_COLOURS", "MODALITY_COLOURS", "VERDICT_COLOURS", "attention_grid", "attention_heads",
-    "attention_map", "class_balance", "confusion", "event_mass", "forest", "fusion_colour",
-    "leakage", "lengths", "paired_folds", "pooling_identity", "posterior", "save", "score_bars",
-    "split_name", "training_curves", "utterance",
+    "attention_map", "class_balance", "components", "confusion", "critical_difference",
+    "epoch_choice", "event_mass", "forest", "fusion_colour", "habits", "leakage", "lengths",
+    "paired_folds", "pooling_identity", "posterior", "power", "rain_clouds", "recalls",
+    "reliability", "save", "score_bars", "split_name", "training_curves", "utterance",
 ]  # fmt: skip

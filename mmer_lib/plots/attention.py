@@ -20,6 +20,7 @@ from mmer_lib.errors import InputError
 from mmer_lib.plots.style import (
     GREY,
     INK,
+    MARKERS_LIFT,
     MODALITY_COLOURS,
     Floats,
     as_events,
@@ -67,7 +68,7 @@ def attention_map(
     legend_below(figure_of(ax), role_handles([*asking["role"], *asked["role"]]))
     title = f"{query_label} asks {source_label}: where does each query frame look?"
     labels = f"source frame ({source_label})", f"query frame ({query_label})"
-    return dress(ax, title, *labels, spines=False, lift=not asked.empty)
+    return dress(ax, title, *labels, spines=False, lift=0 if asked.empty else MARKERS_LIFT)
 
 
 def attention_grid(
@@ -90,7 +91,7 @@ def attention_grid(
         asking, asked = events_of(events, query), events_of(events, source)
         _draw(ax, arrays[query, source], asking, asked, top)
         labels = f"{source} frame", f"{query} frame (asks)"
-        lift = not asked.empty
+        lift = 0 if asked.empty else MARKERS_LIFT
         dress(ax, f"{query} asks {source}", *labels, spines=False, small=True, lift=lift)
         roles += [*asking["role"], *asked["role"]]
     _colour_bar(figure, list(cells.values()), top, "attention weight")

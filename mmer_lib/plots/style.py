@@ -45,6 +45,7 @@ ROLES = {
     "emotion": ("o", "#009E73"),
 }
 OTHER_ROLE = ("d", INK)
+MARKERS_LIFT = 12  # points above a panel that event markers take
 
 
 def split_name(configuration: str) -> tuple[str, str, str]:
@@ -133,14 +134,12 @@ def dress(
     grid: Literal["both", "x", "y", ""] = "",
     spines: bool = True,
     small: bool = False,
-    lift: bool = False,
+    lift: float = 0,
 ) -> Axes:
-    """Title, labels and the house's look; ``lift`` makes room for markers above the panel."""
+    """Title, labels and the house's look; ``lift`` is room above the panel, in points."""
     size = 9.5 if small else 11.5
     text = _wrap(title, _title_room(ax), size)
-    ax.set_title(
-        text, loc="left", fontsize=size, fontweight="bold", color=INK, pad=19 if lift else 7
-    )
+    ax.set_title(text, loc="left", fontsize=size, fontweight="bold", color=INK, pad=7 + lift)
     ax.set_xlabel(x_label, fontsize=9 if small else 10)
     ax.set_ylabel(y_label, fontsize=9 if small else 10)
     ax.tick_params(labelsize=8 if small else 9, color=GREY)

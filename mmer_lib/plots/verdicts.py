@@ -67,8 +67,9 @@ def forest(comparisons: pd.DataFrame, margin: float | None = None, ax: Axes | No
 def _forest_row(ax: Axes, y: int, row: Any) -> None:
     colour = VERDICT_COLOURS[row.verdict]
     ends = [100 * row.low_equivalence, 100 * row.high_equivalence]
-    ax.plot([100 * row.low, 100 * row.high], [y, y], color=colour, linewidth=1.3)
-    ax.plot(ends, [y, y], color=colour, linewidth=4.5, solid_capstyle="butt")
+    if np.isfinite(ends).all():  # no spread, no interval
+        ax.plot([100 * row.low, 100 * row.high], [y, y], color=colour, linewidth=1.3)
+        ax.plot(ends, [y, y], color=colour, linewidth=4.5, solid_capstyle="butt")
     ax.plot(100 * row.difference, y, "o", color="white", markeredgecolor=colour, markersize=6)
     ax.text(
         1.02, y, fill(row.verdict, 20), color=colour, fontsize=9, va="center",
@@ -119,7 +120,15 @@ def _spread(values: Floats, gap: float) -> Floats:
 
 
 def posterior(comparison: Comparison, margin: float | None = None, ax: Axes | None = None) -> Axes:
-    """Where a - b lies given the data: the correlated t and the margin as region of equivalence."""
+    """Where a - b lies given the data: the correlated t and the margin as region of equivalence.
+
+    Raises ``InputError`` for a comparison without an interval: it has no posterior.
+    """
+    if not np.isfinite(comparison.se):
+        raise InputError(
+            f"{comparison.a} - {comparison.b} is the same in every replicate, so its spread is "
+            f"unknown and there is no posterior to draw"
+        )
     margin = _check_margin(comparison.margin if margin is None else margin)
     centre, scale = 100 * comparison.difference, 100 * comparison.se
     reach = max(abs(centre) + 4 * scale, 250 * margin)

@@ -1,0 +1,338 @@
+"""The command line: what is printed, and one line with status 2 for every mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from real_data import real_data
+
+from mmer_lib import cli, pipeline
+from mmer_lib.corpora import CORPORA, Corpus, load_corpus
+
+SIZES = ["--epochs", "2", "--width", "8", "--heads", "2", "--seeds", "1", "--folds", "3"]
+COMMANDS = [
+    [], ["study"], ["corpus"], ["corpus", "make"], ["corpus", "info"], ["corpus", "list"],
+    ["sweep"], ["compare"],
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    """A corpus folder of 60 utterances, three classes."""
+    folder = tmp_path_factory.mktemp("corpora") / "small"
+    return load_corpus("synthetic", utterances=60, classes=3, features=4).save(folder)
+
+
+@pytest.fixture(scope="module")
+def store(corpus, tmp_path_factory) -> Path:
+    """What a sweep of three configurations over three folds left."""
+    folder = tmp_path_factory.mktemp("stores") / "store"
+    models = ["--models", "self-AT", "cross-AT", "self-T"]
+    assert cli.main(["sweep", str(corpus), *models, *SIZES, "--store", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def mistake(capsys):
+    """Runs arguments that are wrong, and gives the one line that says so."""
+
+    def run(*arguments: object) -> str:
+        capsys.readouterr()
+        assert cli.main([str(a) for a in arguments]) == 2
+        told = capsys.readouterr()
+        assert told.out == ""
+        (line,) = told.err.splitlines()
+        assert line.startswith("mmer: ")
+        return line
+
+    return run
+
+
+# -- the command itself ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_help_ends_with_an_example_of_its_command(command, capsys):
+    assert cli.main([*command, "--help"]) == 0
+    *_, heading, example = capsys.readouterr().out.rstrip().splitlines()
+    assert heading.strip() == "Example:"
+    assert example.strip().startswith(" ".join(["mmer", *command]))
+
+
+def test_the_command_alone_shows_its_help(capsys):
+    assert cli.main([]) == 0
+    assert "study" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["studdy"], "No such command 'studdy'"),
+        (["study", "now"], "unexpected extra argument"),
+        (["sweep", "synthetic"], "Missing option '--store'. See `mmer sweep --help`"),
+        (["corpus", "info"], "See `mmer corpus info --help`"),
+        (["compare", "x", "--margin", "wide"], "Invalid value for '--margin'"),
+    ],
+)
+def test_a_wrong_use_is_told_in_one_line(mistake, arguments, told):
+    assert told in mistake(*arguments)
+
+
+def test_several_values_may_follow_one_flag():
+    given = ["sweep", "x", "--models", "a", "b", "--folds", "5", "--set", "c=1", "d=2", "--json"]
+    assert cli.repeat_flags(given) == [
+        "sweep", "x", "--models", "a", "--models", "b", "--folds", "5",
+        "--set", "c=1", "--set", "d=2", "--json",
+    ]  # fmt: skip
+
+
+def test_a_defect_keeps_its_traceback(monkeypatch):
+    def broken(*_: object) -> None:
+        raise KeyError("a defect of ours")
+
+    monkeypatch.setattr(pipeline, "run_study", broken)
+    with pytest.raises(KeyError):
+        cli.main(["study"])
+
+
+def test_ctrl_c_ends_with_a_line_that_says_how_to_go_on(monkeypatch, capsys):
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "run_study", stopped)
+    assert cli.main(["study"]) == 130
+    assert "the same command goes on from there" in capsys.readouterr().err
+
+
+def test_a_reader_who_leaves_early_sees_no_traceback():
+    command = f"{sys.executable} -m mmer_lib.cli corpus list | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("synthetic: ")
+    assert done.stderr == ""
+
+
+# -- study -----------------------------------------------------------------------------------------
+
+
+def test_a_notebook_that_fails_is_one_line_and_status_1(monkeypatch, capsys):
+    def failing(*_: object) -> None:
+        raise pipeline.StudyError("03_training, cell 4: ValueError: no")
+
+    monkeypatch.setattr(pipeline, "run_study", failing)
+    assert cli.main(["study"]) == 1
+    assert capsys.readouterr().err == "mmer: 03_training, cell 4: ValueError: no\n"
+
+
+def test_a_study_is_given_what_was_asked_and_says_where_to_look(monkeypatch, tmp_path, capsys):
+    asked = []
+
+    def run_study(*arguments: object) -> pipeline.Study:
+        asked.append(arguments)
+        return pipeline.Study(tmp_path, [], tmp_path / "figures", tmp_path / "store", None)
+
+    monkeypatch.setattr(pipeline, "run_study", run_study)
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--profile", "ci", "--set", "03.a=1", "*.b=2", "--only", "03", "05", "--out", "x"]
+    assert cli.main(["study", *arguments]) == 0
+    assert asked == [("ci", ["03.a=1", "*.b=2"], ["03", "05"], Path("x"), False)]
+    printed = capsys.readouterr().out.split()
+    assert [word for word in ("notebooks", "figures", "store") if word not in printed] == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("03.seed=3", "unknown parameter of 03_training: 'seed': did you mean 'seeds'?"),
+        ("03.protocol=randon", "did you mean 'random'?"),
+        ("*.corpus=sintetic", "did you mean 'synthetic'?"),
+        ("03.epochs=many", "a whole number expected"),
+    ],
+)
+def test_a_wrong_setting_of_the_real_notebooks_is_told_before_they_run(
+    mistake, setting, told, tmp_path
+):
+    assert told in mistake("study", "--set", setting, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+# -- corpus ----------------------------------------------------------------------------------------
+
+
+def test_corpus_list_names_every_source_with_its_options(capsys):
+    assert cli.main(["corpus", "list"]) == 0
+    listed = capsys.readouterr().out
+    for line in ("make synthetic DEST", "make processed SOURCE DEST", "cross_binding=0.5"):
+        assert line in listed
+
+
+def test_a_corpus_is_made_with_options_and_told_of(tmp_path, capsys):
+    made = tmp_path / "made"
+    options = ["--set", "utterances=30", "classes=3"]
+    assert cli.main(["corpus", "make", "synthetic", str(made), *options]) == 0
+    assert f"{made}: 30 utterances, audio, video, text" in capsys.readouterr().out
+    assert len(load_corpus(made)) == 30
+
+
+def test_a_corpus_is_made_from_its_source(tmp_path, capsys):
+    made = tmp_path / "made"
+    source = real_data("mosi/mosi.npz")
+    assert cli.main(["corpus", "make", "mosi", str(source), str(made), "--set", "context=1"]) == 0
+    assert "2199 utterances" in capsys.readouterr().out
+    assert load_corpus(made).features["text"].lengths.max() == 3
+
+
+def test_a_source_that_streams_is_given_its_destination(monkeypatch, tmp_path, corpus):
+    asked = []
+
+    def streaming(path: str, dest: str, keep: bool = True) -> Corpus:
+        asked.append((path, dest, keep))
+        return load_corpus(corpus)
+
+    monkeypatch.setitem(CORPORA, "streaming", streaming)
+    made = tmp_path / "made"
+    assert cli.main(["corpus", "make", "streaming", "s", str(made), "--set", "keep=false"]) == 0
+    assert asked == [("s", made, False)]
+    assert not made.exists(), "it was for the source to write"
+
+
+def test_a_source_that_cannot_be_read_is_told_and_leaves_nothing(mistake, tmp_path):
+    (tmp_path / "features.npz").touch()
+    assert "features.npz" in mistake(
+        "corpus", "make", "mosi", tmp_path / "features.npz", tmp_path / "made"
+    )
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["sintetic", "d"], "did you mean 'synthetic'?"),
+        (["synthetic", "s", "d"], "1 place expected: `mmer corpus make synthetic DEST`"),
+        (["mosi", "d"], "2 places expected: `mmer corpus make mosi SOURCE DEST`"),
+        (["mosi", "nowhere.npz", "d"], "nowhere.npz"),
+        (["synthetic", "d", "--set", "utterence=3"], "did you mean 'utterances'?"),
+        (["synthetic", "d", "--set", "utterances=x"], "not a whole number"),
+        (["synthetic", "d", "--set", "utterances"], "write OPTION=VALUE"),
+        (["mosi", "s", "d", "--set", "path=x"], "it has its own place"),
+    ],
+)
+def test_a_corpus_that_cannot_be_made_leaves_nothing(
+    mistake, arguments, told, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert told in mistake("corpus", "make", *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_corpus_is_never_written_over_another(mistake, corpus):
+    before = sorted(corpus.iterdir())
+    assert "already exists" in mistake("corpus", "make", "synthetic", corpus)
+    assert sorted(corpus.iterdir()) == before
+
+
+def test_corpus_info_tells_classes_lengths_and_leaks(corpus, capsys):
+    assert cli.main(["corpus", "info", str(corpus), "--folds", "3"]) == 0
+    told = capsys.readouterr().out
+    data = load_corpus(corpus)
+    assert f"60 utterances, fingerprint {data.fingerprint}" in told
+    assert "speakers: 10" in told
+    for protocol in ("random", "by-speaker", "by-dialogue"):
+        leak = data.folds(protocol, 3)[0].leakage.sentence()
+        assert f"{protocol}, fold 1 of 3: {leak}" in told
+
+
+def test_corpus_info_of_something_else_is_told(mistake, tmp_path):
+    assert "not a corpus folder" in mistake("corpus", "info", tmp_path)
+
+
+# -- sweep and compare -----------------------------------------------------------------------------
+
+
+def test_a_sweep_prints_scores_and_the_next_command(corpus, store, capsys):
+    """The same sweep again: nothing is left to run, and the table is there."""
+    models = ["--models", "self-AT", "cross-AT", "self-T"]
+    assert cli.main(["sweep", str(corpus), *models, *SIZES, "--store", str(store)]) == 0
+    printed = capsys.readouterr().out
+    assert [n for n in ("self-AT", "cross-AT", "self-T") if n not in printed] == []
+    assert printed.rstrip().endswith(f"mmer compare {store} --pairs cross-AT:self-AT")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--models", "self-ATX"], "self-ATX"),
+        (["--models", "sefl-AT"], "sefl"),
+        (["--models", "self-AT@relesed"], "did you mean 'released'?"),
+        (["--protocol", "randon"], "did you mean 'random'?"),
+        (["--protocol", "published"], "no published split"),
+        (["--protocol", "by-speaker", "--folds", "11"], "only 10 speakers"),
+        (["--metric", "acuracy"], "did you mean 'accuracy'?"),
+        (["--seeds", "0"], "seeds=0"),
+        (["--lr", "-1"], "lr=-1"),
+        (["--heads", "7"], "heads"),
+    ],
+)
+def test_a_sweep_that_cannot_be_run_is_told_and_makes_no_store(
+    mistake, corpus, tmp_path, arguments, told
+):
+    store = tmp_path / "store"
+    assert told in mistake("sweep", corpus, *SIZES, *arguments, "--store", store)
+    assert not store.exists()
+
+
+def test_compare_prints_a_line_a_pair_and_a_sentence(store, capsys):
+    assert cli.main(["compare", str(store), "--pairs", "cross-AT:self-AT", "self-T:self-AT"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split()[:2] == ["cross-AT", "self-AT"]
+    assert lines[2].split()[:2] == ["self-T", "self-AT"]
+    assert [line.split(",")[0] for line in lines[4:]] == [
+        "cross-AT against self-AT", "self-T against self-AT",
+    ]  # fmt: skip
+
+
+def test_compare_takes_the_papers_pairs_unless_told(store, capsys):
+    assert cli.main(["compare", str(store), "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["a"], row["b"], row["n_folds"]) == ("cross-AT", "self-AT", 3)
+    assert row["difference"] == pytest.approx(row["mean_a"] - row["mean_b"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--pairs", "cross-AT"], "write A:B"),
+        (["--pairs", "cross-AT:self-TA"], "unknown configuration 'self-TA'"),
+        (["--metric", "acuracy"], "did you mean 'accuracy'?"),
+        (["--margin", "0"], "margin"),
+        (["--plan", "sweeep"], "did you mean 'sweep'?"),
+    ],
+)
+def test_a_wrong_comparison_is_told(mistake, store, arguments, told):
+    assert told in mistake("compare", store, *arguments)
+
+
+def test_a_store_that_is_not_there_is_told_and_not_made(mistake, tmp_path):
+    assert "no result store there" in mistake("compare", tmp_path / "nothing")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_of_two_studies_are_not_compared_unless_one_is_chosen(mistake, corpus, tmp_path):
+    store = str(tmp_path / "store")
+    for seeds in ("2", "3"):
+        command = ["sweep", str(corpus), "--models", "self-T", "self-A", *SIZES, "--store", store]
+        assert cli.main([*command, "--folds", seeds]) == 0
+    told = mistake("compare", store, "--pairs", "self-T:self-A")
+    assert "2 studies" in told
+    assert "--plan sweep" in told
+    assert cli.main(["compare", store, "--pairs", "self-T:self-A", "--plan", "sweep"]) == 0
+
+
+def test_an_interval_that_cannot_be_known_is_left_out():
+    row = {"configuration": "self-T", "mean": 0.5, "n_folds": 1, "n_seeds": 1}
+    summary = pd.DataFrame([{**row, "low": float("nan"), "high": float("nan")}])
+    assert "nan" not in cli.score_table(summary, "accuracy")
