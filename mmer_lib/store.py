@@ -150,6 +150,10 @@ class ResultStore:
         loaded: dict[str, Any] = json.loads((self.path / key / "run.json").read_text("utf-8"))
         return loaded
 
+    def classes(self, key: str) -> list[str]:
+        """The names of a run's classes, in the order of its probabilities."""
+        return list(self.run(key)["classes"])
+
     def history(self, key: str) -> pd.DataFrame:
         """One row an epoch of a run."""
         return pd.read_csv(self.path / self.run(key)["key"] / "history.csv")
@@ -192,14 +196,17 @@ class ResultStore:
         (self.path / "plans").mkdir(exist_ok=True)
         write_json(self.path / "plans" / f"{name}.json", {"keys": keys})
 
+    def plans(self) -> list[str]:
+        """The names of the plans that were run."""
+        return sorted(file.stem for file in self.path.glob("plans/*.json"))
+
     def plan(self, name: str) -> pd.DataFrame:
         """The rows of the plan run last under ``name``, as ``to_frame`` gives them.
 
         Raises ``InputError`` if no plan of that name was run.
         """
-        names = sorted(file.stem for file in self.path.glob("plans/*.json"))
-        if name not in names:
-            raise unknown(f"plan in store {self.path}:", name, names)
+        if name not in self.plans():
+            raise unknown(f"plan in store {self.path}:", name, self.plans())
         keys = json.loads((self.path / "plans" / f"{name}.json").read_text("utf-8"))["keys"]
         return self.to_frame(keys)
 

@@ -182,6 +182,7 @@ def execute(run: Run, corpus: Corpus, store: ResultStore) -> str:
     }  # fmt: skip
     about = {
         "row": row,
+        "classes": list(corpus.classes),
         "configuration": asdict(run.config),
         "train": asdict(run.train),
         "versions": _versions(),

@@ -381,3 +381,10 @@ def test_a_frame_that_is_not_finite_is_told_when_the_scaler_is_fitted():
     corpus.features["text"].values[0, 3] = np.nan
     with pytest.raises(InputError, match="'small', text: feature 3 is NaN or infinite"):
         Scaler.fit(corpus, np.arange(12), MODALITIES)
+
+
+def test_an_utterance_is_found_by_its_id_and_a_near_one_is_named():
+    corpus = load_corpus("synthetic", utterances=40)
+    assert corpus.find("u00007") == 7
+    with pytest.raises(InputError, match="no utterance 'u00007x': did you mean 'u00007'"):
+        corpus.find("u00007x")

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn import metrics as sk
+from sklearn.calibration import calibration_curve
 
 from mmer_lib import metrics
 from mmer_lib.errors import InputError
@@ -87,6 +88,80 @@ def test_probabilities_are_scored_by_their_largest_class() -> None:
     assert metrics.scores(labels, probabilities) == {
         name: score(labels, predicted, 7) for name, score in metrics.METRICS.items()
     }
+
+
+def test_answers_to_the_wrong_utterances_score_what_their_frequencies_are_worth() -> None:
+    labels, predicted = random_answers(2)
+    found = metrics.permuted_scores(labels, predicted, "accuracy", 7, 2000)
+    shares = np.bincount(labels, minlength=7) @ np.bincount(predicted, minlength=7) / 200**2
+    assert found.mean() == pytest.approx(shares, abs=0.003)
+    again = metrics.permuted_scores(labels, predicted, "accuracy", 7, 2000)
+    np.testing.assert_array_equal(found, again)
+    with pytest.raises(InputError, match="unknown metric"):
+        metrics.permuted_scores(labels, predicted, "auc")
+
+
+def random_probabilities(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.integers(4, size=300), rng.dirichlet(np.full(4, 0.5), 300)
+
+
+@pytest.mark.parametrize("bins", [1, 7, 10])
+def test_the_calibration_error_equals_a_slow_one(bins: int) -> None:
+    labels, p = random_probabilities(bins)
+    expected = 0.0
+    for i in range(bins):
+        inside = [
+            j for j in range(300)
+            if i / bins <= p[j].max() < (i + 1) / bins or (i == bins - 1 and p[j].max() == 1)
+        ]  # fmt: skip
+        if inside:
+            right = np.mean([p[j].argmax() == labels[j] for j in inside])
+            expected += len(inside) / 300 * abs(right - np.mean([p[j].max() for j in inside]))
+    assert metrics.calibration_error(labels, p, bins) == pytest.approx(expected)
+
+
+def test_reliability_agrees_with_scikit_learn_bin_by_bin() -> None:
+    labels, p = random_probabilities(0)
+    found = metrics.reliability(labels, p)
+    right = p.argmax(axis=1) == labels
+    accuracy, confidence = calibration_curve(right, p.max(axis=1), n_bins=10)
+    np.testing.assert_allclose(found["accuracy"], accuracy)
+    np.testing.assert_allclose(found["confidence"], confidence)
+    assert found["share"].sum() == pytest.approx(1)
+    assert found["n"].sum() == 300
+
+
+def test_answers_that_are_as_right_as_sure_have_no_calibration_error() -> None:
+    p = np.tile([0.75, 0.25], (8, 1))
+    labels = np.array([0, 0, 0, 1, 0, 0, 0, 1])
+    assert metrics.calibration_error(labels, p) == pytest.approx(0)
+    certain = np.tile([1.0, 0.0], (4, 1))
+    assert metrics.calibration_error([1, 1, 1, 1], certain) == pytest.approx(1)
+
+
+def test_reliability_refuses_no_bins_and_labels_of_other_classes() -> None:
+    labels, p = random_probabilities(0)
+    with pytest.raises(InputError, match="bins=0"):
+        metrics.reliability(labels, p, 0)
+    with pytest.raises(InputError, match="labels hold class 4"):
+        metrics.reliability(labels + 1, p)
+
+
+def test_the_swap_changes_who_is_ahead_exactly_where_the_readings_say_so() -> None:
+    published = pd.DataFrame(
+        {"configuration": ["x", "y"], "modalities": ["A", "V"],
+         "paper_weighted": [0.5, 0.6], "paper_unweighted": [0.7, 0.6]}
+    )  # fmt: skip
+    earlier = pd.DataFrame(
+        {"system": ["old"], "modalities": ["A"], "accuracy": [0.6], "balanced_accuracy": [0.4]}
+    )
+    found = metrics.compare_readings(published, earlier).set_index("metric")
+    plain, balanced = found.loc["accuracy"], found.loc["balanced_accuracy"]
+    assert (plain["literature"], plain["released_code"]) == (0.5, 0.7)
+    assert (plain["literature_says"], plain["released_code_says"]) == ("behind", "ahead")
+    assert (balanced["literature_says"], balanced["released_code_says"]) == ("ahead", "ahead")
+    assert list(found["changes"]) == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -68,3 +68,13 @@ def test_earlier_systems_carry_both_scores_a_source_and_the_withdrawn_numbers() 
     amh = table[table["system"] == "AMH"].iloc[0]
     assert (amh["accuracy"], amh["balanced_accuracy"]) == (0.617, 0.547)
     assert "precision" in amh["note"]
+
+
+def test_the_papers_best_model_is_behind_the_best_earlier_one_or_ahead_by_the_reading() -> None:
+    found = metrics.compare_readings(paper.published_table(), paper.earlier_systems())
+    rows = found[(found["configuration"] == "self-AVT") & (found["system"] == "AMH")]
+    plain = rows.set_index("metric").loc["accuracy"]
+    assert (plain["literature"], plain["released_code"], plain["earlier"]) == (0.587, 0.642, 0.617)
+    assert (plain["literature_says"], plain["released_code_says"]) == ("behind", "ahead")
+    assert not rows.set_index("metric").loc["balanced_accuracy", "changes"]
+    assert found.loc[found["changes"], "metric"].eq("accuracy").all()

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from studies import simulate_table, table_of
 
 from mmer_lib import metrics, paper, plots, stats
 from mmer_lib.errors import InputError
@@ -99,6 +100,40 @@ def mass_frame() -> pd.DataFrame:
     return pd.concat(rows)
 
 
+def habits(few: bool = False) -> pd.DataFrame:
+    found = stats.habits(simulate_table(0), "cross-AVT", "self-AVT")
+    return found.iloc[3:] if few else found
+
+
+def planning(**options: object) -> stats.Planning:
+    return stats.plan(stats.variance_components(simulate_table(0)), **options)
+
+
+def answers(names: list[str]) -> pd.DataFrame:
+    """What runs said of 30 utterances of seven classes a fold."""
+    rng, parts = np.random.default_rng(0), []
+    for name in names:
+        for fold in range(3):
+            labels, said = rng.integers(7, size=30), rng.integers(7, size=30)
+            ids = [f"{fold}-{i}" for i in range(30)]
+            shared = {"configuration": name, "fold": fold, "seed": 0, "id": ids}
+            shared |= {"label": labels, "predicted": np.where(rng.random(30) < 0.5, labels, said)}
+            parts.append(pd.DataFrame(shared).assign(confidence=rng.uniform(0.2, 1, 30)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def selected(names: list[str]) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    tables = [make_histories([name]).assign(fold=0) for name in names]
+    table = pd.concat(tables, ignore_index=True)
+    return stats.selection(table.assign(test_accuracy=rng.uniform(0.3, 0.6, len(table))))
+
+
+def same_gap() -> stats.Comparison:
+    level = np.random.default_rng(0).uniform(0.4, 0.6, (1, 5, 2))
+    return stats.compare(table_of(np.concatenate([level + 0.125, level])), "cross-AVT", "self-AVT")
+
+
 def leakage_reports() -> pd.DataFrame:
     counts = {"speakers": [7, 0], "dialogues": [30, 0], "transcripts": [None, None]}
     return pd.DataFrame(counts, index=["random", "by-speaker"])
@@ -106,6 +141,7 @@ def leakage_reports() -> pd.DataFrame:
 
 GRID = list(paper.CONFIGURATIONS)
 PUBLISHED = metrics.read_table(paper.published_table(), "released code")
+ENDS = ("low", "high", "low_equivalence", "high_equivalence")
 SQUARE = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, 0.0]])
 MAJORITY = {"majority": 1 / 7, "permuted": 0.16}
 
@@ -128,7 +164,37 @@ FIGURES: dict[str, Callable[[], Axes | Figure]] = {
     ),
     "folds, 1": lambda: plots.paired_folds(make_table(["self-A", "self-V"], 1), "self-A", "self-V"),
     "posterior": lambda: plots.posterior(one_comparison()),
+    "posterior, no spread": lambda: plots.posterior(same_gap()),
     "posterior, copies": lambda: plots.posterior(two_copies()),
+    "forest, no interval": lambda: plots.forest(
+        comparisons().assign(**dict.fromkeys(ENDS, np.inf))
+    ),
+    "ranks, 14": lambda: plots.critical_difference(stats.rank_configurations(make_table(GRID))),
+    "ranks, 2": lambda: plots.critical_difference(stats.judge_ranks([1.2, 1.8], 5)),
+    "habits": lambda: plots.habits(habits()),
+    "habits, few": lambda: plots.habits(habits(True)),
+    "components": lambda: plots.components(
+        {
+            "cross-AVT - self-AVT": stats.variance_components(simulate_table(0)),
+            "a pair whose name is long enough to need two lines": stats.variance_components(
+                simulate_table(1)
+            ),
+        }
+    ),
+    "power": lambda: plots.power(planning()),
+    "power, 1 design": lambda: plots.power(planning(designs=[(5, 1, 10)])),
+    "rain": lambda: plots.rain_clouds(simulate_table(0), ["self-AVT", "cross-AVT"]),
+    "rain, 1 run": lambda: plots.rain_clouds(make_table(["self-A"], 1, 1), ["self-A"]),
+    "epochs": lambda: plots.epoch_choice(selected(GRID)),
+    "epochs, 1": lambda: plots.epoch_choice(selected(["self-A"])),
+    "recalls": lambda: plots.recalls(
+        stats.recall_intervals(answers(["self-AVT", "cross-AVT"]), EMOTIONS)
+    ),
+    "recalls, absent class": lambda: plots.recalls(
+        stats.recall_intervals(answers(["self-A"]), [*EMOTIONS, "a class that never occurs"])
+    ),
+    "reliability": lambda: plots.reliability(stats.reliability(answers(GRID))),
+    "reliability, 1": lambda: plots.reliability(stats.reliability(answers(["self-A"]), bins=1)),
     "balance, 7": lambda: plots.class_balance(np.repeat(range(7), range(7, 0, -1)), EMOTIONS),
     "balance, 2": lambda: plots.class_balance([0, 1, 1], ["no", "a class with a long name"]),
     "lengths": lambda: plots.lengths(
@@ -321,6 +387,95 @@ def test_labels_of_close_folds_do_not_overlap() -> None:
     assert all(below.y1 <= above.y0 + 1 for below, above in pairwise(boxes))
 
 
+def test_a_comparison_without_spread_has_a_place_and_no_posterior() -> None:
+    ax = plots.posterior(same_gap())
+    assert [text.get_text() for text in ax.texts] == [
+        "every replicate shows this very gap: its spread is unknown"
+    ]
+    assert not ax.collections
+    assert ax.lines[0].get_xdata()[0] == pytest.approx(12.5)
+
+
+def test_the_diagram_shows_each_rank_the_groups_and_the_critical_difference_to_scale() -> None:
+    ranks = stats.judge_ranks(pd.Series({"a": 1.2, "b": 1.8, "c": 3.0, "d": 4.0}), 14)
+    ax = plots.critical_difference(ranks)
+    dots = sorted(float(dot.get_offsets()[0, 0]) for dot in ax.collections)
+    assert dots == pytest.approx([1.2, 1.8, 3.0, 4.0])
+    spans = {
+        (min(line.get_xdata()), max(line.get_xdata()))
+        for line in ax.lines
+        if len(set(line.get_ydata())) == 1 and line.get_linewidth() > 3
+    }
+    assert spans == {(1.2, 1.8), (1.8, 3.0), (3.0, 4.0)}
+    bar = next(line for line in ax.artists + list(ax.lines) if line.get_marker() == "|")
+    assert np.ptp(bar.get_xdata()) == pytest.approx(ranks.critical_difference)
+    assert "a  1.2" in [text.get_text() for text in ax.texts]
+
+
+def test_habits_show_measured_rates_and_what_each_test_says_here() -> None:
+    frame = habits()
+    ax = plots.habits(frame)
+    widths = [bar.get_width() for bar in ax.patches]
+    assert widths[::2] == pytest.approx(list(100 * frame["false_positives_high"]))
+    assert widths[1::2] == pytest.approx(list(100 * frame["false_positives_low"]))
+    words = [text.get_text() for text in ax.texts]
+    assert words[2] == "needs predictions"
+    assert all(word.startswith(says) for word, says in zip(words, frame["says"], strict=True))
+    bold = [tick.get_text() for tick in ax.get_yticklabels() if tick.get_fontweight() == "bold"]
+    assert bold == [stats.DEFAULT]
+
+
+def test_bars_of_variance_fill_the_whole() -> None:
+    found = stats.variance_components(simulate_table(0))
+    ax = plots.components({"one": found})
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx(list(100 * found.shares()))
+
+
+def test_power_lines_are_those_of_the_grid_and_the_present_design_is_marked() -> None:
+    plan = planning()
+    for ax, column in zip(
+        plots.power(plan).axes, ("power_difference", "power_equivalence"), strict=True
+    ):
+        lines = {tuple(np.round(line.get_ydata(), 6)) for line in ax.lines}
+        for _, designs in plan.grid.groupby(["folds", "repeats"]):
+            assert tuple(np.round(100 * designs[column], 6)) in lines
+        cross = next(line for line in ax.lines if line.get_marker() == "X")
+        assert cross.get_ydata()[0] == pytest.approx(100 * plan.present[column])
+
+
+def test_each_run_is_a_drop_and_each_fold_a_bar() -> None:
+    table = simulate_table(0, folds=4, seeds=3)
+    strip = plots.rain_clouds(table, ["self-AVT", "cross-AVT"]).axes[0]
+    drops = np.concatenate([dots.get_offsets()[:, 1] for dots in strip.collections])
+    np.testing.assert_allclose(np.sort(drops), np.sort(100 * table["balanced_accuracy"]))
+    bars = sorted(line.get_ydata()[0] for line in strip.lines)
+    assert bars == pytest.approx(sorted(100 * stats.fold_means(table).to_numpy().ravel()))
+
+
+def test_recalls_are_drawn_with_their_intervals_and_counts() -> None:
+    frame = stats.recall_intervals(answers(["self-AVT"]), EMOTIONS)
+    ax = plots.recalls(frame)
+    ends = [tuple(line.get_xdata()) for line in ax.lines if len(line.get_xdata()) == 2]
+    expected = 100 * frame[["low", "high"]].to_numpy()
+    np.testing.assert_allclose(ends, expected)
+    ticks = [tick.get_text() for tick in ax.get_yticklabels()]
+    assert ticks[0] == f"angry ({frame['n_utterances'][0]})"
+
+
+def test_reliability_marks_the_bins_and_names_the_error() -> None:
+    table = stats.reliability(answers(["self-A"]))
+    ax = plots.reliability(table).axes[0]
+    dots = ax.collections[0].get_offsets()
+    np.testing.assert_allclose(dots, 100 * table[["confidence", "accuracy"]])
+    assert ax.get_title(loc="left") == f"self-A: {100 * table['ece'].iloc[0]:.1f} off"
+
+
+def test_the_won_points_are_written_beside_each_configuration() -> None:
+    frame = selected(["self-A", "cross-AV"])
+    words = [text.get_text() for text in plots.epoch_choice(frame).texts]
+    assert words == [f"+{100 * won:.1f} points" for won in frame["inflation"]]
+
+
 def test_class_balance_counts_every_class_and_its_share() -> None:
     ax = plots.class_balance([2, 2, 2, 0], ["a", "b", "c"])
     assert [text.get_text().strip() for text in ax.texts] == ["3 (75 %)", "1 (25 %)", "0 (0 %)"]
@@ -471,6 +626,24 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         lambda: plots.paired_folds(make_table(["self-A"]), "self-A", "self-V"),
         "without column self-V",
     ),
+    "habits of nothing": (lambda: plots.habits(make_table(["a"])), "habits without column test"),
+    "clouds of an unknown name": (
+        lambda: plots.rain_clouds(make_table(["self-A"]), ["self-V"]),
+        "unknown configuration 'self-V'",
+    ),
+    "recalls without intervals": (
+        lambda: plots.recalls(answers(["self-A"])),
+        "recalls without column emotion, recall",
+    ),
+    "reliability of predictions": (
+        lambda: plots.reliability(answers(["self-A"])),
+        "reliability table without column accuracy",
+    ),
+    "epochs of runs": (
+        lambda: plots.epoch_choice(make_table(["self-A"])),
+        "selection without column chosen",
+    ),
+    "no components": (lambda: plots.components({}), "no components"),
     "no labels": (lambda: plots.class_balance([], ["a"]), "at least one"),
     "a label too many": (lambda: plots.class_balance([2], ["a", "b"]), r"labels in 0 \.\. 1"),
     "no modality": (lambda: plots.lengths({}), "no modality"),

@@ -469,7 +469,9 @@ def test_several_draws_of_folds_are_a_corrected_repeated_cross_validation() -> N
     found = stats.compare(table, A, B)
     assert found.difference == pytest.approx(d.mean())
     assert found.se == pytest.approx(d.std() * np.sqrt(1 / 15 + 1 / 4))
-    assert (found.df, found.n_folds, found.n_repeats) == (14, 15, 3)
+    assert (found.df, found.n_folds, found.n_repeats) == (4, 15, 3)  # see comparison, Repeats
+    assert found.p_difference == pytest.approx(2 * scipy_stats.t.sf(abs(found.t), 4))
+    assert found.p_plain == pytest.approx(scipy_stats.ttest_1samp(d, 0).pvalue)
     assert "3 x 5 folds x 3 seeds" in found.sentence()
     assert "no new data" in found.sentence()
     assert "have been run" not in found.sentence()

@@ -19,6 +19,7 @@ import json
 import mmap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,6 +152,15 @@ class Corpus:
         if column not in self.utterances or self.utterances[column].isna().all():
             return None
         return self.utterances[column].fillna("").astype(str).to_numpy(dtype=object, copy=True)
+
+    def find(self, utterance: str) -> int:
+        """The row of an utterance id. Raises ``InputError`` with a near one if there is none."""
+        rows = np.flatnonzero(self.utterances["id"] == utterance)
+        if not len(rows):
+            near = get_close_matches(utterance, self.utterances["id"], n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"one is {self.utterances['id'][0]!r}"
+            raise InputError(f"corpus {self.name!r} has no utterance {utterance!r}: {hint}")
+        return int(rows[0])
 
     def require(self, modalities: Iterable[str]) -> None:
         """Raise ``InputError`` unless all ``modalities`` are there."""

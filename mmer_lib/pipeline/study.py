@@ -46,12 +46,12 @@ PROFILES: dict[str, Settings] = {
     "quick": {},
     "ci": {
         "*": {"corpus": "synthetic,utterances=160,classes=3,features=6"},
-        "03": {"folds": 2, "epochs": 1, "width": 8, "heads": 2, "jobs": 1},
+        "03": {"folds": 2, "replicates": 2, "epochs": 1, "width": 8, "heads": 2, "jobs": 1},
     },
     "paper": {
         "03": {
             "folds": 5, "seeds": 10, "epochs": 100, "patience": 10, "lr": 0.001, "batch_size": 32,
-            "width": 120, "heads": 6, "oddity_folds": 5,
+            "width": 120, "heads": 6, "replicates": 10, "oddity_folds": 5,
         },
     },
 }  # fmt: skip

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from mmer_lib.errors import InputError
 from mmer_lib.plots.style import (
     GREY,
     INK,
@@ -91,6 +92,8 @@ def components(found: Mapping[str, Components], ax: Axes | None = None) -> Axes:
 
     ``found`` maps a name, of a pair say, to ``stats.variance_components``.
     """
+    if not found:
+        raise InputError("no components given: there is nothing to draw")
     ax = own_axes(ax, (7.6, 1.7 + 0.5 * len(found)))
     for y, one in enumerate(found.values()):
         start = 0.0

@@ -21,9 +21,7 @@ def critical_difference(ranks: Ranks, ax: Axes | None = None) -> Axes:
     ``ranks`` are those of ``stats.rank_configurations``. A picture of the order and not a test:
     verdicts are those of ``stats.compare_all``.
     """
-    from scikit_posthocs import (  # type: ignore[import-untyped]  # heavy
-        critical_difference_diagram,
-    )
+    from scikit_posthocs import critical_difference_diagram  # heavy
 
     k, groups = len(ranks.mean_ranks), len(ranks.groups())
     ax = own_axes(ax, (8.4, 1.9 + 0.2 * groups + 0.26 * (k + 1) / 2))

@@ -71,7 +71,7 @@ def score_bars(
     lines = ax.get_legend_handles_labels()[0]
     legend_below(figure_of(ax), _fusion_handles(names, hatches) + lines)
     told = " Lines: 95 % intervals for new data" if summary["low"].notna().any() else ""
-    title = f"Within a modality set, which fusion is ahead, and by how much?{told}"
+    title = f"How high does each configuration get, and how sure is that?{told}"
     return dress(ax, title, "modality set", f"{metric_label(metric)} (%)", grid="y")
 
 

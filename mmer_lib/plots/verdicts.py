@@ -122,20 +122,16 @@ def _spread(values: Floats, gap: float) -> Floats:
 def posterior(comparison: Comparison, margin: float | None = None, ax: Axes | None = None) -> Axes:
     """Where a - b lies given the data: the correlated t and the margin as region of equivalence.
 
-    Raises ``InputError`` for a comparison without an interval: it has no posterior.
+    A comparison whose replicates all agree on a gap has no posterior, and the panel says so.
     """
-    if not np.isfinite(comparison.se):
-        raise InputError(
-            f"{comparison.a} - {comparison.b} is the same in every replicate, so its spread is "
-            f"unknown and there is no posterior to draw"
-        )
     margin = _check_margin(comparison.margin if margin is None else margin)
     centre, scale = 100 * comparison.difference, 100 * comparison.se
-    reach = max(abs(centre) + 4 * scale, 250 * margin)
+    known = np.isfinite(scale)
+    reach = max(abs(centre) + (4 * scale if known else 100 * margin), 250 * margin)
     ax = own_axes(ax, (6.4, 3.6))
     colours = (fusion_colour(comparison.b), GREY, fusion_colour(comparison.a))
     x = np.union1d(np.linspace(-reach, reach, 801), [-100 * margin, 100 * margin])
-    if scale > 0:
+    if known and scale > 0:
         density = scipy_stats.t.pdf((x - centre) / scale, comparison.df) / scale
         edges = [-reach, -100 * margin, 100 * margin, reach]
         for (left, right), colour in zip(pairwise(edges), colours, strict=True):
@@ -149,7 +145,11 @@ def posterior(comparison: Comparison, margin: float | None = None, ax: Axes | No
     ax.set_ylim(0, ax.get_ylim()[1] * 1.3)
     ax.set_xlim(-reach, reach)
     ax.set_yticks([])
-    _posterior_words(ax, comparison, margin, colours)
+    if known:
+        _posterior_words(ax, comparison, margin, colours)
+    else:
+        said = "every replicate shows this very gap: its spread is unknown"
+        ax.text(0.5, 0.9, said, ha="center", transform=ax.transAxes, color=GREY, fontsize=9)
     sides = f"{comparison.a} - {comparison.b}, {metric_label(comparison.metric)}"
     dashed = f"dashed: margin of {count(100 * margin, 'point')}"
     title = "How much of the posterior lies beyond the margin?"

@@ -34,7 +34,7 @@ from mmer_lib.stats.comparison import (
     summary,
 )
 from mmer_lib.stats.components import Components, variance_components
-from mmer_lib.stats.epochs import select_epochs, selection
+from mmer_lib.stats.epochs import gather_histories, select_epochs, selection
 from mmer_lib.stats.evidence import VERDICTS, decide, holm, judge
 from mmer_lib.stats.planning import DESIGNS, Goal, Planning, plan, powers
 from mmer_lib.stats.predictions import (
@@ -55,8 +55,8 @@ __all__ = [
     "Comparison", "Components", "CrossValidation", "Design", "Goal", "Planning", "Ranks",
     "Scenario", "baselines", "calibrate", "calibrate_family", "compare", "compare_all",
     "compare_planned", "critical_difference", "decide", "error_table", "fold_means",
-    "gather_predictions", "habits", "holm", "judge", "judge_ranks", "mean_confusion", "measure",
-    "measured", "plan", "planned_pairs", "powers", "rank_configurations", "recall_intervals",
-    "refresh_measured", "reliability", "select_epochs", "selection", "summary",
-    "variance_components",
+    "gather_histories", "gather_predictions", "habits", "holm", "judge", "judge_ranks",
+    "mean_confusion", "measure", "measured", "plan", "planned_pairs", "powers",
+    "rank_configurations", "recall_intervals", "refresh_measured", "reliability",
+    "select_epochs", "selection", "summary", "variance_components",
 ]  # fmt: skip

@@ -5,6 +5,11 @@ With K folds and S seeds, a comparison first averages over seeds within a fold,
 runs are not. It then asks two questions that are not each other's opposite: is there a difference,
 and is it smaller than a margin (see ``evidence``)?
 
+**Repeats.** A table with several draws of the folds (``fold_seed``) is a repeated cross-validation:
+each fold of each draw is a replicate with the same correction. Deviation: Bouckaert & Frank (2004)
+take the degrees of freedom of all R K replicates; on real cross-validations that calls up to .10 of
+equal learners different, so they are those of one draw here, K - 1, with which it is .03 at most.
+
 **Constant scores.** Two configurations that agree in every run are legal: one model under two
 names, which is `equivalent`. Two that score two different constants in every run are not: such
 numbers are means copied to every run, or no scores at all, and have no spread to judge by. One
@@ -26,7 +31,7 @@ from scipy import stats
 from mmer_lib.errors import InputError, unknown
 from mmer_lib.stats.evidence import check_level, check_share, decide, holm, judge
 from mmer_lib.stats.ranks import rank_configurations
-from mmer_lib.stats.tables import Floats, count_draws, overlap, pair_runs, read_scores
+from mmer_lib.stats.tables import Floats, count_draws, free_folds, overlap, pair_runs, read_scores
 
 ESTIMANDS = ("new data", "new seeds")
 
@@ -152,8 +157,10 @@ def compare(
     pairs = pair_runs(table, a, b, metric)
     differences = _replicates(pairs, estimand)
     _check_constants(pairs, a, b, metric)
-    factor = 1 / len(differences) + (overlap(pairs) if estimand == "new data" else 0.0)
-    evidence = {k: float(v) for k, v in judge(differences, factor, margin, alpha).items()}
+    factor, df = 1 / len(differences), len(differences) - 1
+    if estimand == "new data":
+        factor, df = factor + overlap(pairs), free_folds(pairs)
+    evidence = {k: float(v) for k, v in judge(differences, factor, margin, alpha, df).items()}
     return Comparison(
         a=a, b=b, metric=metric, estimand=estimand, margin=margin, alpha=alpha,
         n_folds=pairs["fold"].nunique(), n_repeats=count_draws(pairs),
@@ -161,7 +168,7 @@ def compare(
         mean_a=float(pairs.groupby("fold")["score_a"].mean().mean()),
         mean_b=float(pairs.groupby("fold")["score_b"].mean().mean()),
         differences=tuple(map(float, differences)),
-        df=len(differences) - 1,
+        df=df,
         verdict=decide(evidence["p_difference"], evidence["p_equivalence"], alpha),
         caveats=_caveats(pairs, (a, b), estimand, alpha, evidence["se"]),
         **evidence,
@@ -245,7 +252,7 @@ def _alone(name: str, runs: pd.DataFrame, alpha: float) -> dict[str, Any]:
     se = half = math.nan
     if k > 1:
         se = float(means.std(ddof=1)) * math.sqrt(1 / k + overlap(runs))
-        half = float(stats.t.ppf(1 - alpha / 2, k - 1)) * se
+        half = float(stats.t.ppf(1 - alpha / 2, free_folds(runs))) * se
     return {
         "configuration": name, "mean": mean, "low": mean - half, "high": mean + half, "se": se,
         "sd": float(runs["score"].std(ddof=1)) if len(runs) > 1 else 0.0,
@@ -310,7 +317,8 @@ def _caveats(
 def _degenerate(pairs: pd.DataFrame, names: tuple[str, str], se: float) -> dict[str, bool]:
     """Caveats on scores that do not vary as those of trained models do."""
     identical = bool((pairs["score_a"] == pairs["score_b"]).all())
-    constant = [pairs[side].nunique() == 1 and len(pairs) > 2 for side in ("score_a", "score_b")]
+    many = identical or len(pairs) > 2  # two runs of one side may agree by chance
+    constant = [many and pairs[side].nunique() == 1 for side in ("score_a", "score_b")]
     said = {
         f"The two score the same in all {len(pairs)} runs (one model under two names?), so the "
         "spread is unknown, not zero.": identical,

@@ -4,7 +4,7 @@ The model, fitted in points to all runs of some configurations on the same folds
 
     score ~ configuration + (1 | fold) + (1 | fold:configuration) + residual (seeds)
 
-Two roads lead to its components. REML (statsmodels' mixed model) is asked first. Its optimiser can
+Two roads lead to its components. REML (statsmodels' mixed model) is asked first. Its optimisers can
 stop early and return variances, or even fixed effects, of 0 without a word when a variance is tiny,
 so its answer is taken only if
 
@@ -33,7 +33,7 @@ import pandas as pd
 from mmer_lib.errors import InputError
 from mmer_lib.stats.tables import Floats, count_draws, overlap, read_scores
 
-AGREEMENT = 0.05  # REML and the analysis of variance may differ by this share of a variance
+AGREEMENT = 0.02  # REML and the analysis of variance may differ by this share of a variance
 UNEVEN = 0.5  # the same, where folds have unequal numbers of seeds and the estimates are two
 
 
@@ -218,7 +218,7 @@ def _fit_mixed_model(runs: pd.DataFrame) -> tuple[Floats, float] | None:
                 "score ~ 0 + configuration", long, groups="fold", re_formula="1",
                 vc_formula={"configuration": "0 + C(configuration)"},
             )  # fmt: skip
-            fit = model.fit(reml=True, method=["lbfgs", "powell"])
+            fit = model.fit(reml=True, method=["nm", "bfgs"])
         except (np.linalg.LinAlgError, ValueError):
             return None
     found = np.array([float(fit.cov_re.iloc[0, 0]), float(fit.vcomp[0]), float(fit.scale)])

@@ -7,13 +7,30 @@ which looks at the test part and decides nothing by it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
 from mmer_lib.errors import InputError
-from mmer_lib.stats.tables import need_columns
+from mmer_lib.stats.tables import name_folds, need_columns
 
 HISTORY = ("configuration", "fold", "seed", "epoch", "dev_accuracy", "test_accuracy")
+
+
+def gather_histories(table: pd.DataFrame, read: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
+    """The history of every run of ``table``, in its order; a column ``best_epoch`` is kept.
+
+    ``read`` gives a run's epochs by its ``key``, as ``ResultStore.history`` does.
+    """
+    need_columns(table, ("key", "configuration", "fold", "seed"), "the table of runs")
+    names = [name for name in ("configuration", "seed", "best_epoch") if name in table]
+    about = table[names].assign(fold=name_folds(table)).reset_index(drop=True)
+    parts = [
+        read(key).assign(**{str(name): value for name, value in about.loc[i].items()})
+        for i, key in enumerate(table["key"])
+    ]
+    return pd.concat(parts, ignore_index=True)
 
 
 def select_epochs(histories: pd.DataFrame) -> pd.DataFrame:

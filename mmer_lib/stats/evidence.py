@@ -3,7 +3,7 @@
 Replicates are the numbers taken to be independent: a mean difference a fold, or a run. With their
 mean ``m``, standard deviation ``s`` and number ``K``,
 
-    se = s * sqrt(factor),   df = K - 1
+    se = s * sqrt(factor),   df = K - 1 (unless given)
 
 where ``factor`` is 1/K for independent replicates and 1/K + n_test/n_learn for folds of a
 cross-validation, whose training parts overlap (Nadeau & Bengio 2003).
@@ -29,7 +29,9 @@ VERDICTS = ("different", "equivalent", "different but within the margin", "incon
 ROUNDING = 1e-12  # a spread or difference below this is an error of floating-point sums
 
 
-def judge(differences: Floats, factor: float, margin: float, alpha: float) -> dict[str, Floats]:
+def judge(
+    differences: Floats, factor: float, margin: float, alpha: float, df: int | None = None
+) -> dict[str, Floats]:
     """Both tests, intervals and posterior for replicates (..., K): a dict of arrays (...).
 
     ``t``, ``p_difference`` are the t test with the variance ``factor``, ``t_plain``, ``p_plain``
@@ -37,7 +39,8 @@ def judge(differences: Floats, factor: float, margin: float, alpha: float) -> di
     flat prior the posterior's tails ``left``, ``right`` beyond the margin are their p values
     (Corani & Benavoli 2015).
     """
-    k, df = differences.shape[-1], differences.shape[-1] - 1
+    k = differences.shape[-1]
+    df = k - 1 if df is None else df
     mean = _snap(differences.mean(axis=-1))
     spread = _snap(differences.std(axis=-1, ddof=1))
     spread = np.where((spread == 0) & (mean != 0), np.inf, spread)
@@ -51,7 +54,7 @@ def judge(differences: Floats, factor: float, margin: float, alpha: float) -> di
         "low": mean - wide, "high": mean + wide,
         "low_equivalence": mean - narrow, "high_equivalence": mean + narrow,
         "t": t, "p_difference": 2 * stats.t.sf(abs(t), df),
-        "t_plain": t_plain, "p_plain": 2 * stats.t.sf(abs(t_plain), df),
+        "t_plain": t_plain, "p_plain": 2 * stats.t.sf(abs(t_plain), k - 1),
         "p_equivalence": np.maximum(left, right), "smallest_margin": abs(mean) + narrow,
         "left": left, "inside": np.clip(1 - left - right, 0, 1), "right": right,
     }  # fmt: skip

@@ -7,11 +7,10 @@ between seeds. From the ``Components`` of a study with K0 folds, a replicate has
 
 because the same utterances cut into more folds give smaller test parts, and most of what a score
 varies by is which utterances are in them. The standard error of the tests is
-sqrt(v * (1/(R K) + n_test/n_learn)) with R K - 1 degrees of freedom, n_test/n_learn being 1/(K - 1)
-but for a constant that the study tells. The same formula is taken for the true spread of the
-mean: shared training utterances correlate the folds as much as the correction assumes, so a test of
-level alpha has exactly that level. Where folds were independent, powers above a half would be
-larger than stated here.
+sqrt(v * (1/(R K) + n_test/n_learn)), judged by K - 1 degrees of freedom; n_test/n_learn is
+1/(K - 1) but for a constant that the study tells. The same formula is taken for the true spread of
+the mean: shared training utterances correlate the folds as much as the correction assumes. Where
+folds were independent, powers above a half would be larger than stated here.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from scipy import optimize, stats
 from mmer_lib.errors import InputError
 from mmer_lib.stats.components import Components
 from mmer_lib.stats.evidence import check_level, check_share
+from mmer_lib.stats.tables import Floats
 
 Size = tuple[int, int, float]  # folds, repeats, seeds
 
@@ -147,20 +147,22 @@ def powers(
         raise InputError("components without any spread: there is nothing to plan by")
     uneven = components.overlap * (components.n_folds - 1)  # 1 for folds of equal size
     se = math.sqrt(variance * (1 / (repeats * folds) + uneven / (folds - 1)))
-    df = repeats * folds - 1
-    return _find(goal.difference / se, df, goal.alpha), _show(goal.margin / se, df, goal.alpha)
+    free = repeats * folds - 1
+    observed = np.sqrt(stats.chi2.ppf(_NODES, free) / free)  # standard errors over the true one
+    df = folds - 1
+    return (
+        _find(goal.difference / se, stats.t.ppf(1 - goal.alpha / 2, df) * observed),
+        _show(goal.margin / se, stats.t.ppf(1 - goal.alpha, df) * observed),
+    )
 
 
-def _find(effect: float, df: int, alpha: float) -> float:
-    """Power of the two-sided t test at ``effect`` standard errors."""
-    limit = stats.t.ppf(1 - alpha / 2, df)
-    reach = limit * np.sqrt(stats.chi2.ppf(_NODES, df) / df)  # by the observed standard errors
+def _find(effect: float, reach: Floats) -> float:
+    """Power of the two-sided t test at ``effect`` standard errors; limits ``reach``, as likely."""
     return float((stats.norm.sf(reach - effect) + stats.norm.cdf(-reach - effect)).mean())
 
 
-def _show(margin: float, df: int, alpha: float) -> float:
+def _show(margin: float, reach: Floats) -> float:
     """Power of the two one-sided tests at no difference, the margin in standard errors."""
-    reach = stats.t.ppf(1 - alpha, df) * np.sqrt(stats.chi2.ppf(_NODES, df) / df)
     return float(np.maximum(2 * stats.norm.cdf(margin - reach) - 1, 0).mean())
 
 

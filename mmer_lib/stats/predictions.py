@@ -70,10 +70,17 @@ def recall_intervals(
     interval with t of K - 1 degrees of freedom for z (Dean & Pagano 2015). It stays within [0, 1]
     and is honest where a class has twenty utterances a fold. With one fold utterances are the only
     replicates: Wilson's plain interval. NaN for a class that does not occur.
+
+    Raises ``InputError`` for missing columns, classes without a name, and utterances that several
+    folds test (a repeated cross-validation: choose one draw).
     """
     need_columns(predictions, PREDICTIONS, "the frame of predictions")
     check_level(alpha)
     _check_classes(predictions, classes)
+    folds = predictions.drop_duplicates(["fold", "id"])
+    if folds["id"].duplicated().any():
+        twice = folds.loc[folds["id"].duplicated(), "id"].iloc[0]
+        raise InputError(f"utterance {twice!r} is tested by several folds: choose one draw of them")
     rows = []
     for name, runs in predictions.groupby("configuration", sort=False):
         for index, emotion in enumerate(classes):

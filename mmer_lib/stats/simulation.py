@@ -23,6 +23,7 @@ from mmer_lib.stats.tables import Floats
 from mmer_lib.stats.usual import Studies
 
 Bools = npt.NDArray[np.bool_]
+Singles = npt.NDArray[np.float32]
 
 CHUNK = 200  # studies of one cross-validation at a time: some 100 MB
 
@@ -74,21 +75,37 @@ class CrossValidation:
     signal: float = 0.25
     n_folds: int = 5
     n_seeds: int = 10
+    n_repeats: int = 1  # draws of the folds, from the same utterances
 
     def simulate(self, n_studies: int, rng: np.random.Generator) -> Studies:
-        """Studies of two learners without any true difference."""
+        """Studies of two learners without any true difference; K counts the folds of all draws."""
         sizes = [min(CHUNK, n_studies - start) for start in range(0, n_studies, CHUNK)]
-        chunks = [_count_right(self._cross_validate(size, rng)) for size in sizes]
+        chunks = [self._count_right(size, rng) for size in sizes]
         a, b, both = np.concatenate(chunks, axis=1)  # (R, K, S) each
         n_test = 2 * (self.n_utterances // (2 * self.n_folds))
-        return Studies(a / n_test, b / n_test, a - both, b - both, n_test, 1 / (self.n_folds - 1))
+        overlap = 1 / (self.n_folds - 1)
+        return Studies(a / n_test, b / n_test, a - both, b - both, n_test, overlap, self.n_repeats)
 
-    def _cross_validate(self, r: int, rng: np.random.Generator) -> Bools:
-        """Which test utterances each run gets right: (r, 2, K, n_test, S) bool."""
+    def _count_right(self, r: int, rng: np.random.Generator) -> Floats:
+        """How many utterances a, b and both get right: (3, r, K, S)."""
+        n = self.n_utterances // (2 * self.n_folds)  # of a class in a fold
+        shape = (r, 2, 2, self.n_folds * n, self.n_features)  # learner, class
+        x = rng.standard_normal(shape, dtype=np.float32)
+        x[:, :, 1] += np.float32(self.signal)
+        draws = []
+        for _ in range(self.n_repeats):
+            right = self._cross_validate(x, rng)
+            a, b = right[:, 0], right[:, 1]
+            draws.append([side.sum(axis=2) for side in (a, b, a & b)])
+            order = rng.random((r, 1, 2, shape[3], 1)).argsort(axis=3)
+            x = np.take_along_axis(x, order, axis=3)  # the next draw of folds
+        return np.concatenate(draws, axis=2).astype(np.float64)
+
+    def _cross_validate(self, x: Singles, rng: np.random.Generator) -> Bools:
+        """Which test utterances each run gets right: (r, 2, K, n_test, S)."""
         k, s, d = self.n_folds, self.n_seeds, self.n_features
-        n = self.n_utterances // (2 * k)  # of a class in a fold
-        x = rng.standard_normal((r, 2, k, 2, n, d), dtype=np.float32)  # class is the fourth axis
-        x[:, :, :, 1] += np.float32(self.signal)
+        r, n = len(x), x.shape[3] // k
+        x = x.reshape(r, 2, 2, k, n, d).swapaxes(2, 3)  # (r, 2, k, class, n, d)
         sums = x.sum(axis=4)  # (r, 2, k, 2, d)
         means = (sums.sum(axis=2, keepdims=True) - sums) / ((k - 1) * n)  # of the other folds
         direction = means[:, :, :, 1] - means[:, :, :, 0]  # (r, 2, k, d)
@@ -99,9 +116,3 @@ class CrossValidation:
         truth = np.repeat([False, True], n)[:, None]
         right: Bools = (votes > 0) == truth
         return right
-
-
-def _count_right(right: Bools) -> Floats:
-    """How many utterances a, b and both get right: (r, 2, K, n_test, S) -> (3, r, K, S)."""
-    a, b = right[:, 0], right[:, 1]
-    return np.stack([x.sum(axis=2) for x in (a, b, a & b)]).astype(np.float64)

@@ -103,6 +103,11 @@ def name_folds(table: pd.DataFrame) -> pd.Series[Any]:
     return table["fold"].astype(str) + " of draw " + table["fold_seed"].astype(str)
 
 
+def free_folds(runs: pd.DataFrame) -> int:
+    """Degrees of freedom for new data: the folds of one draw less one, and at least 1."""
+    return max(1, runs["fold"].nunique() // count_draws(runs) - 1)
+
+
 def need_columns(table: pd.DataFrame, columns: Sequence[str], what: str) -> None:
     """Raise ``InputError`` unless ``table`` has a row and all ``columns``."""
     if not len(table):

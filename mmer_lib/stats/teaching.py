@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 
 from mmer_lib.errors import InputError
-from mmer_lib.stats.calibration import measured
-from mmer_lib.stats.evidence import check_level, check_share
+from mmer_lib.stats.calibration import measured, split_scenarios
+from mmer_lib.stats.evidence import check_level
 from mmer_lib.stats.predictions import PREDICTIONS
-from mmer_lib.stats.tables import Floats, need_columns, overlap, pair_runs
+from mmer_lib.stats.tables import Floats, count_draws, need_columns, overlap, pair_runs
 from mmer_lib.stats.usual import DEFAULT, TESTS, Studies, UsualTest
 
+ANY_MARGIN = 0.01  # habits have no equivalence test, so none is shown
 MCNEMAR = "McNemar, seeds pooled"  # the one test that needs predictions
 
 
@@ -21,7 +22,6 @@ def habits(
     b: str,
     metric: str = "balanced_accuracy",
     predictions: pd.DataFrame | None = None,
-    margin: float = 0.01,
     alpha: float = 0.05,
     rates: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
@@ -38,11 +38,10 @@ def habits(
     ``gather_predictions`` gives them. ``rates`` is a table of ``measure``: by default the one that
     comes with the package. Raises ``InputError`` as ``compare``, and for folds with unequal seeds.
     """
-    check_share("margin", margin)
     check_level(alpha)
     studies = _one_study(pair_runs(table, a, b, metric), a, b, predictions)
     rates = measured() if rates is None else rates
-    rows = [_row(test, studies, margin, alpha, rates) for test in TESTS.values()]
+    rows = [_row(test, studies, alpha, rates) for test in TESTS.values()]
     return pd.DataFrame(rows)
 
 
@@ -58,7 +57,7 @@ def _one_study(pairs: pd.DataFrame, a: str, b: str, predictions: pd.DataFrame | 
     shape = (1, *grids["a"].shape)
     only_a, only_b, n_test = _wins(predictions, a, b, shape)
     scores = [grids[side].to_numpy(np.float64)[None] for side in "ab"]
-    return Studies(scores[0], scores[1], only_a, only_b, n_test, overlap(pairs))
+    return Studies(scores[0], scores[1], only_a, only_b, n_test, overlap(pairs), count_draws(pairs))
 
 
 def _wins(
@@ -87,16 +86,13 @@ def _wins(
     return counts[0], counts[1], len(won_a) / (shape[1] * shape[2])
 
 
-def _row(
-    test: UsualTest, studies: Studies, margin: float, alpha: float, rates: pd.DataFrame
-) -> dict[str, object]:
+def _row(test: UsualTest, studies: Studies, alpha: float, rates: pd.DataFrame) -> dict[str, object]:
     """One test on one study, beside its measured rates."""
     runs = not (test.name == MCNEMAR and np.isnan(studies.only_a).any())
-    found = test.run(studies, margin, alpha) if runs else {"p_difference": np.full(1, np.nan)}
+    found = test.run(studies, ANY_MARGIN, alpha) if runs else {"p_difference": np.full(1, np.nan)}
     p = float(found["p_difference"][0])
-    mine = rates[rates["test"] == test.name]
-    overlapping = mine["scenario"].str.startswith("overlap")
-    plain, real = (mine[rows]["false_positives"] for rows in (~overlapping, overlapping))
+    parts = split_scenarios(rates[rates["test"] == test.name])
+    plain, real = (part["false_positives"] for part in parts)
     return {
         "test": test.name,
         "replicates": test.replicates,

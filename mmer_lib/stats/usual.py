@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -47,6 +47,7 @@ class Studies:
     only_b: Floats
     n_test: float
     overlap: float
+    n_repeats: int = 1  # draws of the folds, whose folds K counts together
 
     @property
     def differences(self) -> Floats:
@@ -56,9 +57,7 @@ class Studies:
     def shifted(self, gap: float) -> Studies:
         """The same studies had a been better by ``gap``, in every run."""
         won = 0.5 * gap * self.n_test
-        return Studies(
-            self.a + gap, self.b, self.only_a + won, self.only_b - won, self.n_test, self.overlap
-        )
+        return replace(self, a=self.a + gap, only_a=self.only_a + won, only_b=self.only_b - won)
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,9 @@ def paired_t_on_folds(studies: Studies, margin: float, alpha: float) -> Evidence
 
 def corrected_t_on_folds(studies: Studies, margin: float, alpha: float) -> Evidence:
     """The default: over fold means, corrected for overlapping training parts."""
-    return _t(studies.differences.mean(axis=2), studies.overlap, margin, alpha)
+    means = studies.differences.mean(axis=2)
+    df = means.shape[1] // studies.n_repeats - 1
+    return _t(means, studies.overlap, margin, alpha, df)
 
 
 def corrected_t_on_runs(studies: Studies, margin: float, alpha: float) -> Evidence:
@@ -92,8 +93,10 @@ def corrected_t_on_runs(studies: Studies, margin: float, alpha: float) -> Eviden
     return _t(_flat(studies.differences), studies.overlap, margin, alpha)
 
 
-def _t(replicates: Floats, overlap: float, margin: float, alpha: float) -> Evidence:
-    found = judge(replicates, 1 / replicates.shape[-1] + overlap, margin, alpha)
+def _t(
+    replicates: Floats, overlap: float, margin: float, alpha: float, df: int | None = None
+) -> Evidence:
+    found = judge(replicates, 1 / replicates.shape[-1] + overlap, margin, alpha, df)
     kept = ("p_difference", "low", "high", "p_equivalence")
     return {"statistic": found["t"]} | {name: found[name] for name in kept}
 
