@@ -1,6 +1,6 @@
 """From the features of one modality to a sequence of width D.
 
-A front end, then a bidirectional GRU (D / 2 a direction), after Rajan et al. (2022), section 2:
+A front end, then a bidirectional GRU (D / 2 a direction), after Rajan et al. (2022):
 
 - ``"none"``: the features go straight into the GRU (the published text encoder);
 - ``"project"``: a linear map F -> D of every frame (ours: keeps time, keeps masks);

@@ -1,4 +1,4 @@
-"""The one exception for a user's mistake, and the sentence for a name nobody knows.
+"""The one exception for a user's mistake, and the checks of what was given that all parts share.
 
 ``InputError`` is a ``ValueError`` whose message is one line: what was given, what was expected,
 what to do. The command line prints that line and exits with status 2; everything else that is
@@ -7,8 +7,13 @@ raised is a defect of ours and keeps its traceback.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+import os
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
 
 
 class InputError(ValueError):
@@ -26,3 +31,37 @@ def unknown(kind: str, given: object, known: Iterable[object]) -> InputError:
     near = get_close_matches(str(given).lower(), list(lower), n=1, cutoff=0.6)
     hint = f"did you mean {lower[near[0]]!r}? " if near else ""
     return InputError(f"unknown {kind} {str(given)!r}: {hint}Known: {', '.join(names) or 'none'}")
+
+
+def check_whole(name: str, given: Any, at_least: int, at_most: float = math.inf) -> int:
+    """``given`` as an int if it is a whole number in that range, numpy's included, no bool.
+
+    >>> check_whole("seeds", 3, at_least=1)
+    3
+    """
+    whole = isinstance(given, Integral) and not isinstance(given, bool)
+    if whole and at_least <= given <= at_most:
+        return int(given)
+    wanted = f"at least {at_least}" if math.isinf(at_most) else f"{at_least} .. {at_most:.0f}"
+    raise InputError(f"{name}={given!r}: a whole number of {wanted} expected")
+
+
+def check_number(
+    name: str, given: Any, fits: Callable[[float], bool], expected: str = "a number"
+) -> float:
+    """``given`` as a float if it is a number that ``fits``, numpy's included, no bool.
+
+    >>> check_number("lr", 1, lambda x: x > 0, "a number above 0")
+    1.0
+    """
+    number = isinstance(given, Real) and not isinstance(given, bool)
+    if number and fits(given):
+        return float(given)
+    raise InputError(f"{name}={given!r}: {expected} expected")
+
+
+def check_path(name: str, given: object) -> Path:
+    """``given`` as a path if it is text or a path."""
+    if isinstance(given, str | os.PathLike):
+        return Path(given)
+    raise InputError(f"{name}={given!r}: the path of a file or folder expected")

@@ -2,8 +2,9 @@
 
 - maps[(query, source)] (H, Tq, Ts): one utterance's attention rows, each summing to one over the
   source's real frames;
-- abar (Ts,): the rows averaged over query time and heads - all that reaches the output, because
-  the temporal mean follows attention directly (see :mod:`mmer_lib.fusion.attention`).
+- abar (H, Ts): the rows of every head averaged over query time - all of a map that reaches the
+  output, because the temporal mean follows attention directly, each head with values of its own
+  (see :mod:`mmer_lib.fusion.attention`). A mean over heads may hide the one head that looks.
 
 A map says where weights lie, not why the model decides: compare it with a planted truth, or remove
 the frames and see what changes.
@@ -25,11 +26,14 @@ from mmer_lib.fusion import Pair
 from mmer_lib.model import Recognizer
 from mmer_lib.train import EVAL_BATCH
 
+WEIGHTS_BYTES = 1 << 26  # of one pair's weights in a batch: 64 MiB
+
 
 def attention_maps(model: Recognizer, part: Part, row: int) -> dict[Pair, np.ndarray]:
     """The maps of one utterance (``row`` of the corpus): (query, source) -> (H, Tq, Ts).
 
-    Padding is cut off where the model masks it; pairs with a missing modality are left out.
+    Steps are those behind the encoders. What the model masks there is left out: padding, and pairs
+    with a missing modality. Without ``masks`` all is data to it, and stays.
     """
     return next(_iterate_maps(model, part, np.array([row])))[1]
 
@@ -46,7 +50,8 @@ def attention_frame(model: Recognizer, part: Part, rows: np.ndarray) -> pd.DataF
             piece = {"head": head, "query_frame": tq, "source_frame": ts, "weight": weights.ravel()}
             where = {"id": _id(part, row), "query": query, "source": source}
             pieces.append(pd.DataFrame(where | piece))
-    return pd.concat(pieces, ignore_index=True)
+    columns = ["id", "query", "source", "head", "query_frame", "source_frame", "weight"]
+    return pd.concat(pieces, ignore_index=True) if pieces else pd.DataFrame(columns=columns)
 
 
 def entropy_frame(model: Recognizer, part: Part, rows: np.ndarray) -> pd.DataFrame:
@@ -71,8 +76,13 @@ def event_mass(model: Recognizer, part: Part, rows: np.ndarray | None = None) ->
 
     For every utterance of ``rows`` (default: the whole part) with an asked key, every map whose
     source is the holder: the part of abar on the ``answer`` frame, and on the mean ``decoy``
-    frame. Columns: id, kind, query, source, asked (is the query the asker?), role, mass, chance
-    (1 / Ts, the mass under uniform attention), lift (mass / chance).
+    frame. Columns: id, kind, query, source, asked (is the query the asker?), role, mass (mean over
+    heads), chance (1 / Ts, the mass under uniform attention), lift (mass / chance), best_head,
+    best_head_mass.
+
+    ``best_head`` is, for each query and source, the head whose mass on answers exceeds that on
+    decoys most, on average over these utterances. As it is chosen by them, compare its mass with
+    that of an untrained model's best head, not with chance.
 
     Raises ``InputError`` if the corpus has no planted look-ups, or time has no meaning behind the
     encoders.
@@ -97,8 +107,19 @@ def event_mass(model: Recognizer, part: Part, rows: np.ndarray | None = None) ->
         if planted is not None:
             for record in _masses(maps, planted):
                 records.append({"id": _id(part, row), "kind": kind[row], **record})
-    columns = ["id", "kind", "query", "source", "asked", "role", "mass", "chance", "lift"]
-    return pd.DataFrame(records, columns=columns)
+    columns = ["id", "kind", "query", "source", "asked", "role", "mass", "chance", "lift", "heads"]
+    return _add_best_head(pd.DataFrame(records, columns=columns))
+
+
+def _add_best_head(frame: pd.DataFrame) -> pd.DataFrame:
+    """The best head of each pair and its mass, in place of the column ``heads``: (H,) a row."""
+    if frame.empty:
+        return frame.drop(columns="heads").assign(best_head=[], best_head_mass=[])
+    each = np.stack(list(frame.pop("heads")))  # (n, H)
+    signed = pd.DataFrame(each * np.where(frame["role"] == "answer", 1, -1)[:, None])
+    gain = signed.groupby([frame["query"], frame["source"]]).transform("mean")  # (n, H)
+    best = gain.to_numpy().argmax(axis=1)
+    return frame.assign(best_head=best, best_head_mass=each[np.arange(len(frame)), best])
 
 
 def has_lookups(corpus: Corpus) -> bool:
@@ -107,17 +128,19 @@ def has_lookups(corpus: Corpus) -> bool:
 
 
 def _masses(maps: dict[Pair, np.ndarray], planted: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """The records of one utterance."""
+    """The records of one utterance; ``heads`` (H,) is the mass of every head."""
     asker = set(planted.loc[planted["role"] == "ask", "modality"])
     for (query, source), weights in maps.items():
-        abar = weights.mean(axis=(0, 1))  # (Ts,)
+        abar = weights.mean(axis=1)  # (H, Ts)
         inside = planted[planted["modality"] == source]
         for role in ("answer", "decoy"):
             frames = inside.loc[inside["role"] == role, "frame"].to_numpy(int)
             if len(frames):
-                mass, chance = float(abar[frames].mean()), 1 / len(abar)
+                heads = abar[:, frames].mean(axis=1)  # (H,)
+                mass, chance = float(heads.mean()), 1 / abar.shape[1]
                 yield {"query": query, "source": source, "asked": query in asker, "role": role,
-                       "mass": mass, "chance": chance, "lift": mass / chance}  # fmt: skip
+                       "mass": mass, "chance": chance, "lift": mass / chance,
+                       "heads": heads}  # fmt: skip
 
 
 @torch.no_grad()
@@ -127,20 +150,30 @@ def _iterate_maps(
     """Corpus row and maps of every utterance, a batch at a time."""
     model.eval()
     device = next(model.parameters()).device
-    lengths = {m: part.corpus.features[m].lengths for m in part.modalities}
-    for start in range(0, len(rows), EVAL_BATCH):
-        chunk = rows[start : start + EVAL_BATCH]
-        weights = model(part.collate(chunk).to(device), need_weights=True).fused.weights
-        arrays = {pair: w.float().cpu().numpy() for pair, w in weights.items()}
+    size = _batch_size(model, part, rows)
+    for start in range(0, len(rows), size):
+        chunk = rows[start : start + size]
+        output = model(part.collate(chunk).to(device), need_weights=True)
+        steps = {m: mask.sum(dim=1).cpu().numpy() for m, mask in output.masks.items()}  # (B,)
+        arrays = {pair: w.float().cpu().numpy() for pair, w in output.fused.weights.items()}
         for i, row in enumerate(chunk):
-            maps = {}
-            for (query, source), w in arrays.items():
-                tq, ts = w.shape[2:]
-                if model.config.masks and not model.config.time_mixing:
-                    tq, ts = lengths[query][row], lengths[source][row]
-                if tq and ts:
-                    maps[query, source] = w[i, :, :tq, :ts]  # (H, Tq, Ts)
+            maps = {
+                (query, source): w[i, :, : steps[query][i], : steps[source][i]]  # (H, Tq, Ts)
+                for (query, source), w in arrays.items()
+                if steps[query][i] and steps[source][i]
+            }
             yield int(row), maps
+
+
+def _batch_size(model: Recognizer, part: Part, rows: np.ndarray) -> int:
+    """Utterances at a time, so that the weights (B, H, Tq, Ts) of a pair stay small."""
+    fixed = part.pad_to or {}
+    longest = max(
+        fixed.get(m, int(part.corpus.features[m].lengths[rows].max(initial=1)))
+        for m in part.modalities
+    )
+    one = model.config.heads * longest**2 * model.config.dtype.itemsize  # bytes, at most
+    return max(1, min(EVAL_BATCH, WEIGHTS_BYTES // one))
 
 
 def _id(part: Part, row: int) -> str:

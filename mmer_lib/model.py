@@ -4,9 +4,9 @@ A configuration is written ``<fusion>-<modalities>[-nosp][@flavour][,switch=valu
 ``self-AVT``, ``cross-AT``, ``selfcross-AVT``, ``cross-AVT-nosp@released,masks=true``.
 Modalities are letters: A audio, V video, T text. Two flavours:
 
-- ``controlled`` (default): padding masks everywhere, features scaled on the training part and
-  projected frame by frame, float32, everything else as published;
-- ``released``: the released code in all its oddities, each a switch of ``ModelConfig``.
+- ``controlled`` (default): the published model with padding masks, scaled features and a
+  projection of every frame, in float32;
+- ``released``: the released model in all its oddities, each a switch of ``ModelConfig``.
 
 Sizes are those of Rajan et al. (2022); with them, self-AVT@released has 1,645,892 parameters and
 cross-AVT@released 1,820,132.
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -26,18 +26,34 @@ from torch import Tensor, nn
 from mmer_lib.corpora.base import MODALITIES, Corpus
 from mmer_lib.corpora.batches import Batch
 from mmer_lib.encoders import FRONTS, EncoderConfig, SequenceEncoder
-from mmer_lib.errors import InputError, unknown
+from mmer_lib.errors import InputError, check_number, check_whole, unknown
 from mmer_lib.fusion import FUSIONS, Fused, build_fusion
 from mmer_lib.pooling import EPS, POOLINGS, concatenate, statistical_pool
 
 LETTERS = {modality[0].upper(): modality for modality in MODALITIES}  # A, V, T
 # Time steps (in, out) of the released time-mixing convolutions; text has none.
 TIME_MIXING = {"audio": (1000, 500), "video": (32, 25)}
+SCALE = ("all", "audio", "none")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One configuration; the defaults are the paper's sizes and the ``controlled`` flavour."""
+    """One configuration; the defaults are the paper's sizes and the ``controlled`` flavour.
+
+    What ``controlled`` changes are the switches marked "Deviation:" and those beside them. Its
+    audio and video GRUs read ``width`` numbers a frame, made by a projection, where the released
+    ones read all features (2048 of video) behind a convolution over time: at published sizes
+    self-AVT has 710,887 parameters and cross-AVT 885,127, not the 1,645,892 and 1,820,132 of
+    ``released``. A flavour sets the model alone. Of the released code's other oddities, the kept
+    epoch and the test part scored every epoch are ``TrainConfig.select`` and ``score_test``, the
+    dropped utterances are ``processed(..., without_video="released")``.
+
+    A switch of something that the configuration does not have changes nothing: ``text_dropout``
+    without text, ``scale=audio`` without audio, ``std_first`` and ``sp_eps`` without statistical
+    pooling. ``front`` beside ``time_mixing`` is refused, as it would seem to replace it.
+
+    Raises ``InputError`` for names that are not known and numbers out of range.
+    """
 
     name: str = "self-AVT"
     fusion: str = "self"
@@ -57,7 +73,7 @@ class ModelConfig:
     text_dropout: float = 0.25
     # Switches; their values in the released code are in FLAVOURS.
     masks: bool = True  # Deviation: the released code has none, padding is attended and averaged
-    scale: bool = True  # Deviation: the released code throws its fitted scaling away
+    scale: str = "all"  # Deviation: the released code fits a scaling of audio and throws it away
     time_mixing: bool = False  # Deviation: the released convolution mixes time positions
     front: str = "project"  # of audio and video where time is not mixed: see encoders.FRONTS
     std_first: bool = False  # the released code pools to [std ; mean]
@@ -71,18 +87,23 @@ class ModelConfig:
             raise unknown("fusion", self.fusion, FUSIONS)
         if self.pooling not in POOLINGS:
             raise unknown("pooling", self.pooling, POOLINGS)
+        _check_modalities(self.modalities)
         for name in ("width", "heads", "hidden", "classes"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}={getattr(self, name)}: at least 1 expected")
+            check_whole(name, getattr(self, name), at_least=1)
         for name in ("attention_dropout", "text_dropout", "gru_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{name}={getattr(self, name)}: a share in [0, 1) expected")
-        if not 0 <= self.sp_eps < math.inf:
-            raise InputError(f"sp_eps={self.sp_eps}: a number of at least 0 expected")
+            check_number(name, getattr(self, name), lambda x: 0 <= x < 1, "a share in [0, 1)")
+        check_number("sp_eps", self.sp_eps, lambda x: 0 <= x < math.inf, "a number of at least 0")
+        if self.scale not in SCALE:
+            raise unknown("choice for scale:", self.scale, SCALE)
         if self.front not in FRONTS:
             raise unknown("encoder front", self.front, FRONTS)
         if self.front == "mix":
             raise InputError("front=mix needs fixed lengths: write time_mixing=true instead")
+        if self.time_mixing and self.front != "project":
+            raise InputError(
+                f"front={self.front} has no effect beside time_mixing=true (of @released), which "
+                f"is a front of its own: add time_mixing=false, or leave front out"
+            )
 
     def for_corpus(self, corpus: Corpus) -> ModelConfig:
         """The same configuration with the corpus's classes, feature widths and padded lengths.
@@ -96,6 +117,11 @@ class ModelConfig:
             lengths[m] = int(padded or max(1, corpus.features[m].lengths.max()))
         widths = {m: corpus.widths[m] for m in self.modalities}
         return replace(self, features=widths, lengths=lengths, classes=len(corpus.classes))
+
+    @property
+    def scaled(self) -> tuple[str, ...]:
+        """The modalities whose features are standardised."""
+        return tuple(m for m in self.modalities if self.scale in ("all", m))
 
     @property
     def pad_to(self) -> dict[str, int] | None:
@@ -120,17 +146,27 @@ class ModelConfig:
         )
 
 
+def _check_modalities(modalities: Sequence[str]) -> None:
+    if not modalities:
+        raise InputError(f"no modality given: expected at least one of {', '.join(MODALITIES)}")
+    for modality in modalities:
+        if modality not in MODALITIES:
+            raise unknown("modality", modality, MODALITIES)
+    if len(set(modalities)) < len(modalities):
+        raise InputError(f"a modality is given twice: {', '.join(modalities)}")
+
+
 def mixed_steps(modality: str, length: int) -> tuple[int, int]:
     """Steps (in, out) of the time-mixing convolution, in the published proportion."""
     published_in, published_out = TIME_MIXING[modality]
     return length, max(1, round(length * published_out / published_in))
 
 
-FLAVOURS: dict[str, dict[str, bool | float]] = {
+FLAVOURS: dict[str, dict[str, bool | float | str]] = {
     "controlled": {},
     "released": {
         "masks": False,
-        "scale": False,
+        "scale": "none",
         "time_mixing": True,
         "std_first": True,
         "sp_eps": 0.0,
@@ -156,6 +192,8 @@ def parse_configuration(name: str, **overrides: object) -> ModelConfig:
 
     Switches in the name win over ``overrides``. Raises ``InputError`` with the nearest known name.
     """
+    if not isinstance(name, str):
+        raise InputError(f"{name!r} is no configuration: expected a name such as 'self-AVT'")
     head, *switches = name.split(",")
     match = _GRAMMAR.fullmatch(head)
     if not match:
@@ -169,7 +207,7 @@ def parse_configuration(name: str, **overrides: object) -> ModelConfig:
     if flavour not in FLAVOURS:
         raise unknown("flavour", flavour, FLAVOURS)
     pooling = "concat" if match["nosp"] or len(modalities) == 1 else "sp"
-    written = {key.strip(): text.strip() for key, _, text in (s.partition("=") for s in switches)}
+    written = _parse_switches(name, switches)
     given = {**FLAVOURS[flavour], **overrides, **written}
     chosen = {key: _switch(name, key, value) for key, value in given.items()}
     return ModelConfig(name, match["fusion"], modalities, pooling, **chosen)
@@ -177,7 +215,16 @@ def parse_configuration(name: str, **overrides: object) -> ModelConfig:
 
 def usable(names: Iterable[str], corpus: Corpus) -> list[str]:
     """Those of the configurations whose modalities the corpus has."""
-    return [n for n in names if set(parse_configuration(n).modalities) <= set(corpus.modalities)]
+    have = set(corpus.modalities)
+    return [n for n in list_names(names) if set(parse_configuration(n).modalities) <= have]
+
+
+def list_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Several configurations' names. Raises ``InputError`` for one that is not in a sequence."""
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        hint = f"; write one name as ({names!r},)" if isinstance(names, str) else ""
+        raise InputError(f"configurations={names!r}: a sequence of names expected{hint}")
+    return tuple(names)
 
 
 def _parse_letters(name: str, letters: str) -> tuple[str, ...]:
@@ -188,6 +235,17 @@ def _parse_letters(name: str, letters: str) -> tuple[str, ...]:
     if letters != ordered:
         raise InputError(f"{name!r}: write the modalities in the order {ordered!r}")
     return tuple(LETTERS[letter] for letter in letters)
+
+
+def _parse_switches(name: str, switches: list[str]) -> dict[str, str]:
+    """``["width=32", "masks=true"]`` as a dict; what they mean is not looked at."""
+    written: dict[str, str] = {}
+    for switch in switches:
+        key, _, text = (part.strip() for part in switch.partition("="))
+        if key in written:
+            raise InputError(f"{name!r}: the switch {key} is given twice")
+        written[key] = text
+    return written
 
 
 def _switch(name: str, key: str, given: Any) -> Any:
@@ -215,10 +273,11 @@ PRESETS: dict[str, dict[str, ModelConfig]] = {
 
 @dataclass(frozen=True)
 class Output:
-    """Logits (B, C) and what the fusion gave."""
+    """Logits (B, C), what the fusion gave, and the masks (B, T) behind the encoders."""
 
     logits: Tensor
     fused: Fused
+    masks: dict[str, Tensor]
 
 
 class Recognizer(nn.Module):
@@ -246,7 +305,7 @@ class Recognizer(nn.Module):
         hidden = self.concat_linear(pooled)
         if self.config.nonlinear_head:
             hidden = hidden.relu()
-        return Output(self.classifier(hidden), fused)
+        return Output(self.classifier(hidden), fused, masks)
 
     def encode(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Encoded sequences (B, T, D) and masks (B, T); all of it is data without ``masks``."""

@@ -3,7 +3,7 @@
 - x (B, T, D) sequences with mask (B, T) bool, True = data;
 - vectors (B, n, D) with present (B, n) bool, False = the vector's modality is missing.
 
-Statistical pooling after Rajan et al. (2022), section 2: mean and standard deviation (n - 1)
+Statistical pooling after Rajan et al. (2022): mean and standard deviation (n - 1)
 across the modality vectors, concatenated.
 """
 

@@ -9,7 +9,7 @@
             weights.safetensors  the parameters of the kept epoch
 
 The key is a hash of everything that decides a run's numbers, so a finished run is found again
-and never computed twice.
+and never computed twice. A file that cannot be read is told of by name, with what to remove.
 """
 
 from __future__ import annotations
@@ -20,20 +20,29 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
+from zlib import error as ZlibError
 
 import numpy as np
 import pandas as pd
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from mmer_lib.errors import InputError, unknown
+from mmer_lib.errors import InputError, check_path, unknown
 
 FORMAT = 1
 STORED_PARTS = ("dev", "test")
+KEY = re.compile("[0-9a-f]{16}")
+_SORTED_BY = ["study", "configuration", "fold", "seed"]  # columns that every run has
+_DAMAGE = (  # what reading a damaged file may raise
+    OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, ZlibError, SafetensorError,
+)  # fmt: skip
 SEMANTICS = 1  # raised when the same configuration would give other numbers than before
 
 
@@ -59,7 +68,7 @@ class ResultStore:
     """
 
     def __init__(self, path: str | Path, create: bool = True) -> None:
-        self.path = Path(path)
+        self.path = check_path("store", path)
         marker = self.path / "store.json"
         if marker.is_file():
             self._check_marker(marker)
@@ -91,7 +100,7 @@ class ResultStore:
             ) from error
 
     def __contains__(self, key: str) -> bool:
-        return (self.path / key / "run.json").is_file()
+        return KEY.fullmatch(str(key)) is not None and (self.path / key / "run.json").is_file()
 
     def keys(self) -> list[str]:
         """Of all finished runs, sorted."""
@@ -109,6 +118,8 @@ class ResultStore:
 
         ``parts`` maps "dev" and "test" to predictions. A run that is already there stays.
         """
+        if not KEY.fullmatch(key):
+            raise InputError(f"{key!r} is no key of a run: 16 hex digits expected")
         beside = self._make_beside(key)
         try:
             beside.chmod(0o755)  # mkdtemp makes it private
@@ -144,34 +155,54 @@ class ResultStore:
             ) from error
 
     def run(self, key: str) -> dict[str, Any]:
-        """What decided a run and what came out. Raises ``InputError`` for an unknown key."""
-        if key not in self:
-            raise InputError(f"{self.path} has no finished run {key!r}")
-        loaded: dict[str, Any] = json.loads((self.path / key / "run.json").read_text("utf-8"))
+        """What decided a run and what came out.
+
+        Raises ``InputError`` for an unknown key and, as ``history``, ``predictions`` and
+        ``weights`` do, for a file that is missing or damaged.
+        """
+        with self._open(key, "run.json") as file:
+            loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            for column in _SORTED_BY:
+                loaded["row"][column]
         return loaded
 
     def classes(self, key: str) -> list[str]:
         """The names of a run's classes, in the order of its probabilities."""
-        return list(self.run(key)["classes"])
+        about = self.run(key)
+        with self._open(key, "run.json"):
+            return list(about["classes"])
 
     def history(self, key: str) -> pd.DataFrame:
         """One row an epoch of a run."""
-        return pd.read_csv(self.path / self.run(key)["key"] / "history.csv")
+        with self._open(key, "history.csv") as file:
+            return pd.read_csv(file)
+
+    @contextmanager
+    def _open(self, key: str, name: str) -> Iterator[Path]:
+        """A file of a finished run, to be read in the block that follows."""
+        if key not in self:
+            raise InputError(f"{self.path} has no finished run {key!r}")
+        folder = self.path / key
+        with _told(folder / name, f"remove the folder {folder} and the sweep runs it again"):
+            yield folder / name
 
     def predictions(self, key: str, part: str = "test") -> StoredPredictions:
         """What a run said of the utterances of its ``dev`` or ``test`` part."""
         if part not in STORED_PARTS:
             raise unknown("part", part, STORED_PARTS)
-        with np.load(self.path / self.run(key)["key"] / "predictions.npz") as arrays:
+        with (
+            self._open(key, "predictions.npz") as file,
+            file.open("rb") as stream,  # numpy would leave open what is no archive
+            np.load(stream, allow_pickle=False) as arrays,
+        ):
             return StoredPredictions(
                 arrays[f"{part}_ids"], arrays[f"{part}_labels"], arrays[f"{part}_probabilities"]
             )
 
     def weights(self, key: str) -> dict[str, np.ndarray]:
         """The parameters of a run's kept epoch, by name."""
-        loaded: dict[str, np.ndarray] = load_file(
-            self.path / self.run(key)["key"] / "weights.safetensors"
-        )
+        with self._open(key, "weights.safetensors") as file:
+            loaded: dict[str, np.ndarray] = load_file(file)
         return loaded
 
     def to_frame(self, keys: list[str] | None = None) -> pd.DataFrame:
@@ -186,7 +217,7 @@ class ResultStore:
             raise InputError(f"{self.path} holds no finished run yet: run `mmer sweep` first")
         table = pd.DataFrame(rows)
         if keys is None:
-            table = table.sort_values(["study", "configuration", "fold", "seed"])
+            table = table.sort_values(_SORTED_BY)
         return table.reset_index(drop=True)
 
     def note_plan(self, name: str, keys: list[str]) -> None:
@@ -207,8 +238,19 @@ class ResultStore:
         """
         if name not in self.plans():
             raise unknown(f"plan in store {self.path}:", name, self.plans())
-        keys = json.loads((self.path / "plans" / f"{name}.json").read_text("utf-8"))["keys"]
+        file = self.path / "plans" / f"{name}.json"
+        with _told(file, "remove it and run the plan again, what is finished stays"):
+            keys = [str(key) for key in json.loads(file.read_text(encoding="utf-8"))["keys"]]
         return self.to_frame(keys)
+
+
+@contextmanager
+def _told(file: Path, remedy: str) -> Iterator[None]:
+    """Turn whatever a missing or damaged ``file`` raises into one line that says what to do."""
+    try:
+        yield
+    except _DAMAGE as error:
+        raise InputError(f"{file} is missing or damaged: {remedy}") from error
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:

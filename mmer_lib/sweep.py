@@ -6,6 +6,7 @@ threads). Numbers depend on the run alone, never on ``jobs`` or on what ran befo
 
 from __future__ import annotations
 
+import os
 import platform
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -27,9 +28,16 @@ from mmer_lib import metrics
 from mmer_lib.corpora import Corpus, Fold, load_corpus
 from mmer_lib.corpora.base import blake2b
 from mmer_lib.corpora.batches import Part, Scaler
-from mmer_lib.errors import InputError
-from mmer_lib.model import ModelConfig, Recognizer, count_parameters, parse_configuration
-from mmer_lib.store import SEMANTICS, ResultStore, spec_key
+from mmer_lib.corpora.folds import MAX_SEED
+from mmer_lib.errors import InputError, check_whole
+from mmer_lib.model import (
+    ModelConfig,
+    Recognizer,
+    count_parameters,
+    list_names,
+    parse_configuration,
+)
+from mmer_lib.store import SEMANTICS, STORED_PARTS, ResultStore, spec_key
 from mmer_lib.train import TrainConfig, build_model, fit, predict
 
 
@@ -43,6 +51,13 @@ class Run:
     train: TrainConfig
     key: str
     study: str
+
+
+_KINDS: dict[str, tuple[type, str]] = {  # of what a plan is made of
+    "corpus": (Corpus, "a Corpus, as load_corpus gives,"),
+    "train": (TrainConfig, "a TrainConfig"),
+    "model": (Mapping, "a dict of switches"),
+}
 
 
 @dataclass(frozen=True)
@@ -62,13 +77,23 @@ class Plan:
     model: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.configurations:
+        for name, (kind, wanted) in _KINDS.items():
+            if not isinstance(getattr(self, name), kind):
+                given = type(getattr(self, name)).__name__
+                raise InputError(f"the plan's {name} is of type {given}: {wanted} expected")
+        names = list_names(self.configurations)
+        if not names:
             raise InputError("the plan names no configuration: give at least one, e.g. self-AVT")
-        if self.seeds < 1:
-            raise InputError(f"seeds={self.seeds}: at least 1 expected")
-        twice = {c for c in self.configurations if self.configurations.count(c) > 1}
-        if twice:
-            raise InputError(f"the plan names {sorted(twice)[0]!r} twice")
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                raise InputError(f"the plan names {name!r} twice")
+        plain = {
+            "configurations": names,
+            "seeds": check_whole("seeds", self.seeds, at_least=1),
+            "fold_seed": check_whole("fold_seed", self.fold_seed, at_least=0, at_most=MAX_SEED),
+        }
+        for field_name, value in plain.items():  # plain numbers, so that keys can be made of them
+            object.__setattr__(self, field_name, value)
 
     def runs(self) -> list[Run]:
         """Every run, seeds innermost, so that a plan cut short has whole folds first."""
@@ -85,10 +110,10 @@ class Plan:
             "protocol": self.protocol,
             "n_folds": len(folds),
             "fold_seed": self.fold_seed,
-            "train": {k: v for k, v in asdict(self.train).items() if k != "device"},
+            "train": asdict(self.train) | {"device": torch.device(self.train.device).type},
             "semantics": SEMANTICS,
         }
-        study = spec_key(shared | {"model": dict(self.model)})
+        study = spec_key(shared | {"model": {k: str(v) for k, v in self.model.items()}})
         return [
             Run(config, fold, seed, self.train, _run_key(shared, config, fold, seed), study)
             for fold in folds
@@ -111,8 +136,7 @@ def run_plan(plan: Plan, store: ResultStore, jobs: int = 1, name: str = "sweep")
     there is no terminal. Raises ``InputError`` for what cannot be run or written, before the
     first run starts.
     """
-    if jobs < 1:
-        raise InputError(f"jobs={jobs}: at least 1 expected")
+    jobs = check_whole("jobs", jobs, at_least=1)
     runs = plan.runs()
     todo = [run for run in runs if run.key not in store]
     store.check_writable()
@@ -164,7 +188,7 @@ def _open_corpus(folder: Path, fingerprint: str) -> Corpus:
 
 def execute(run: Run, corpus: Corpus, store: ResultStore) -> str:
     """Train, score once on test at the end, and store one run; returns its key."""
-    with _one_thread():
+    with _one_thread(), _same_bits(run.train.device):
         started = perf_counter()
         parts = make_parts(run.config, run.fold, corpus)
         model = build_model(run.config, _seed(run))
@@ -177,6 +201,7 @@ def execute(run: Run, corpus: Corpus, store: ResultStore) -> str:
         "dev_accuracy": predictions["dev"].accuracy,
         "best_epoch": fitted.best_epoch,
         "epochs": len(fitted.history),
+        "diverged": fitted.diverged,
         "seconds": round(seconds, 3),
         "parameters": count_parameters(model),
     }  # fmt: skip
@@ -196,7 +221,7 @@ def execute(run: Run, corpus: Corpus, store: ResultStore) -> str:
 
 def make_parts(config: ModelConfig, fold: Fold, corpus: Corpus) -> dict[str, Part]:
     """The train, dev and test parts of a fold as ``config`` reads them, scaled by train alone."""
-    scaler = Scaler.fit(corpus, fold.train, config.modalities) if config.scale else None
+    scaler = Scaler.fit(corpus, fold.train, config.scaled)
     return {
         part: Part(corpus, rows, config.modalities, scaler, config.pad_to, config.dtype)
         for part, rows in (("train", fold.train), ("dev", fold.dev), ("test", fold.test))
@@ -206,7 +231,8 @@ def make_parts(config: ModelConfig, fold: Fold, corpus: Corpus) -> dict[str, Par
 def restore(store: ResultStore, key: str, corpus: Corpus) -> tuple[Recognizer, dict[str, Part]]:
     """The trained model of a finished run and its parts.
 
-    Raises ``InputError`` if the run was trained on another corpus.
+    Raises ``InputError`` if the run was trained on another corpus, or its fold is drawn otherwise
+    here.
     """
     row = store.run(key)["row"]
     if row["fingerprint"] != corpus.fingerprint:
@@ -219,6 +245,13 @@ def restore(store: ResultStore, key: str, corpus: Corpus) -> tuple[Recognizer, d
     model = Recognizer(config)
     model.load_state_dict({k: torch.from_numpy(v) for k, v in store.weights(key).items()})
     fold = corpus.folds(row["protocol"], row["n_folds"], row["fold_seed"])[row["fold"]]
+    for part in STORED_PARTS:
+        ids = corpus.utterances["id"].to_numpy(dtype=str)[getattr(fold, part)]
+        if not np.array_equal(ids, store.predictions(key, part).ids):
+            raise InputError(
+                f"run {key} had other utterances in {part} than fold {fold.index} has here: "
+                f"another version of scikit-learn drew its folds. Run the sweep again"
+            )
     return model.eval(), make_parts(config, fold, corpus)
 
 
@@ -262,6 +295,27 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _same_bits(device: str) -> Iterator[None]:
+    """On CUDA only kernels that give the same bits every time, and no TF32; as before afterwards.
+
+    A CPU needs none of this.
+    """
+    if not device.startswith("cuda"):
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32, torch.get_deterministic_debug_mode()
+    try:
+        matmul.allow_tf32 = cudnn.allow_tf32 = False
+        torch.use_deterministic_algorithms(True)
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before[:2]
+        torch.set_deterministic_debug_mode(before[2])
 
 
 def _versions() -> dict[str, str]:

@@ -8,8 +8,10 @@ epoch with the best development accuracy is kept (the first of equals), and trai
 from __future__ import annotations
 
 import math
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmer_lib.corpora.batches import Part
-from mmer_lib.errors import InputError, unknown
+from mmer_lib.errors import InputError, check_number, check_whole, unknown
 from mmer_lib.model import ModelConfig, Recognizer
 
 SELECT = ("accuracy", "loss")
@@ -44,31 +46,32 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.select not in SELECT:
             raise unknown("selection rule", self.select, SELECT)
-        for name in ("epochs", "patience", "batch_size"):
-            _check_whole(name, getattr(self, name), at_least=1)
-        _check_whole("lr_patience", self.lr_patience, at_least=0)
-        if not 0 < self.lr < math.inf:
-            raise InputError(f"lr={self.lr}: a number above 0 expected")
-        if not 0 < self.lr_factor < 1:
-            raise InputError(f"lr_factor={self.lr_factor}: a number between 0 and 1 expected")
-        try:
-            torch.device(self.device)
-        except RuntimeError as error:
-            raise InputError(f"device={self.device!r}: cpu, cuda or cuda:N expected") from error
-
-
-def _check_whole(name: str, value: object, at_least: int) -> None:
-    if not isinstance(value, int) or value < at_least:
-        raise InputError(f"{name}={value}: a whole number of at least {at_least} expected")
+        whole = {"epochs": 1, "patience": 1, "batch_size": 1, "lr_patience": 0}
+        checked: dict[str, float] = {
+            name: check_whole(name, getattr(self, name), least) for name, least in whole.items()
+        }
+        checked["lr"] = check_number("lr", self.lr, lambda x: 0 < x < math.inf, "a number above 0")
+        checked["lr_factor"] = check_number(
+            "lr_factor", self.lr_factor, lambda x: 0 < x < 1, "a number between 0 and 1"
+        )
+        for name, value in checked.items():  # plain numbers, so that a run's key can be made
+            object.__setattr__(self, name, value)
+        if not isinstance(self.device, str) or not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
+            raise InputError(f"device={self.device!r}: cpu, cuda or cuda:N expected")
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """``history``: one row an epoch; ``state``: the parameters of ``best_epoch`` (from 1)."""
+    """``history``: one row an epoch; ``state``: the parameters of ``best_epoch`` (from 1).
+
+    ``diverged``: the development loss was no finite number in the last row; that ended the run,
+    and what is kept is the best of the epochs before.
+    """
 
     history: pd.DataFrame
     best_epoch: int
     state: dict[str, Tensor]
+    diverged: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,20 +104,36 @@ def fit(
 ) -> FitResult:
     """Train ``model`` in place; afterwards it holds the parameters of the best epoch.
 
-    ``seed`` fixes the order of batches and dropout. ``watch`` may add numbers to every row of the
-    history (test scores, say); nothing is decided by them.
+    ``seed`` fixes the order of batches and dropout; torch's own random stream goes on afterwards
+    as if nothing had been drawn. ``watch`` may add numbers to every row of the history (test
+    scores, say); nothing is decided by them.
+
+    Raises ``InputError`` for a CUDA device that is not there, and if the development loss is not
+    finite from the first epoch on; where that happens later, the result is marked ``diverged``.
     """
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"device={config.device!r}: this torch sees no CUDA device; use cpu")
-    rng = np.random.default_rng(seed)
-    torch.manual_seed(seed)
     model.to(config.device)
+    with _seeded(seed, config.device):
+        return _fit(model, train, dev, config, np.random.default_rng(seed), watch)
+
+
+def _fit(
+    model: Recognizer,
+    train: Part,
+    dev: Part,
+    config: TrainConfig,
+    rng: np.random.Generator,
+    watch: Callable[[Recognizer], dict[str, float]] | None,
+) -> FitResult:
+    """The epochs of ``fit``."""
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, patience=config.lr_patience, factor=config.lr_factor
     )
     rows: list[dict[str, Any]] = []
     best: tuple[float, int, dict[str, Tensor]] = (-np.inf, 0, {})
+    diverged = False
     for epoch in range(1, config.epochs + 1):
         started = time.perf_counter()
         train_loss = _train_epoch(model, train, optimizer, config, rng)
@@ -124,8 +143,9 @@ def fit(
         row |= {"dev_loss": scored.loss, "dev_accuracy": scored.accuracy}
         row |= watch(model) if watch else {}
         rows.append(row | {"seconds": time.perf_counter() - started})
-        if not np.isfinite(scored.loss):
-            break  # diverged: what was best so far stands
+        diverged = not np.isfinite(scored.loss)
+        if diverged:
+            break  # what was best so far stands
         score = scored.accuracy if config.select == "accuracy" else -scored.loss
         if score > best[0]:
             state = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
@@ -138,7 +158,7 @@ def fit(
             f"Look at the features' scale, or lower lr={config.lr}"
         )
     model.load_state_dict(best[2])
-    return FitResult(pd.DataFrame(rows), best[1], best[2])
+    return FitResult(pd.DataFrame(rows), best[1], best[2], diverged)
 
 
 def _train_epoch(
@@ -176,6 +196,20 @@ def predict(model: Recognizer, part: Part, batch_size: int = EVAL_BATCH) -> Pred
 
 def build_model(config: ModelConfig, seed: int) -> Recognizer:
     """A recognizer whose starting parameters are fixed by ``seed``."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with _seeded(seed, "cpu"):
         return Recognizer(config)
+
+
+@contextmanager
+def _seeded(seed: int, device: str) -> Iterator[None]:
+    """The generators of the CPU and of ``device`` started from ``seed``, later as before.
+
+    ``torch.manual_seed`` would start those of all devices anew and leave them so.
+    """
+    cuda = [torch.device(device)] if device.startswith("cuda") else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.default_generator.manual_seed(seed)
+        for one in cuda:
+            with torch.cuda.device(one):
+                torch.cuda.manual_seed(seed)
+        yield

@@ -21,7 +21,6 @@ from matplotlib.figure import Figure
 from mmer_lib import plots
 from mmer_lib.stats import compare
 
-
 Drawn = tuple[Figure, str, dict[str, str]]  # the picture, what it says, the state of the controls
 
 

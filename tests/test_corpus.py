@@ -11,7 +11,7 @@ import pytest
 import torch
 from small import CLASSES, PADDED, WIDTHS, learnable_corpus, small_corpus, small_table
 
-from mmer_lib.corpora import MODALITIES, Corpus, Ragged, load_corpus
+from mmer_lib.corpora import MODALITIES, Corpus, Ragged, base, load_corpus
 from mmer_lib.corpora.batches import Part, Scaler
 from mmer_lib.errors import InputError
 
@@ -89,6 +89,7 @@ def spoilt(corpus: Corpus, **change) -> Corpus:
         (lambda c: spoilt(c, label="calm"), "labels must be integers"),
         (lambda c: spoilt(c, id="u7"), "utterance id 'u7' appears twice"),
         (lambda c: spoilt(c, split="tset"), "'tset': did you mean 'test'"),
+        (lambda c: spoilt(c, content="mine"), "'content' of the utterance table is reserved"),
         (lambda c: replace(c, utterances=c.utterances.drop(columns="label")), "no column 'label'"),
         (lambda c: replace(c, utterances=c.utterances.drop(columns="id")), "no column 'id'"),
         (lambda c: replace(c, utterances=c.utterances.iloc[:0]), "has no utterance"),
@@ -172,9 +173,23 @@ def test_content_is_equal_where_all_frames_are_and_only_there():
         m: r.take(np.array([0, 1, 0, 0])) for m, r in corpus.features.items()
     })  # fmt: skip
     corpus.features["video"] = corpus.features["video"].take(np.array([0, 1, 2, 1]))
-    first, second, third, fourth = corpus.content()
+    first, second, third, fourth = corpus.content
     assert first == third
     assert len({first, second, fourth}) == 3
+
+
+def test_the_frames_are_hashed_once_for_all_folds(monkeypatch):
+    corpus, hashed = small_corpus(12), []
+    monkeypatch.setattr(base, "blake2b", lambda *parts: hashed.append(parts) or str(len(hashed)))
+    corpus.folds("random", 3)
+    corpus.folds("by-speaker", 2)
+    assert len(hashed) == 12
+
+
+def test_other_frames_in_the_place_of_these_have_another_content():
+    corpus = small_corpus(4)
+    turned = {m: r.take(np.arange(4)[::-1]) for m, r in corpus.features.items()}
+    assert replace(corpus, features=turned).content.tolist() == corpus.content[::-1].tolist()
 
 
 # The folder
@@ -209,7 +224,7 @@ def test_a_corpus_comes_back_from_its_folder_as_it_was(tmp_path):
     assert back.path == tmp_path / "there"
     assert back.fingerprint == corpus.fingerprint
     for frame, other in [
-        (back.utterances.drop(columns="content"), corpus.utterances),
+        (back.utterances, corpus.utterances),
         (back.events, corpus.events),
         (back.published, corpus.published),
     ]:
@@ -218,13 +233,14 @@ def test_a_corpus_comes_back_from_its_folder_as_it_was(tmp_path):
         np.testing.assert_array_equal(back.features[m].values, corpus.features[m].values)
         np.testing.assert_array_equal(back.features[m].offsets, corpus.features[m].offsets)
         assert isinstance(back.features[m].values, np.memmap)
-    np.testing.assert_array_equal(back.content(), corpus.content())
+    np.testing.assert_array_equal(back.content, corpus.content)
 
 
 def test_the_recorded_fingerprint_is_the_one_that_the_files_give(tmp_path):
     back = load_corpus(awkward_corpus().save(tmp_path / "there"))
-    recorded = back.hashes
-    assert replace(back, utterances=back.utterances.drop(columns="content")).hashes == recorded
+    afresh = replace(back)
+    assert "hashes" not in vars(afresh)
+    assert afresh.hashes == back.hashes
 
 
 def test_the_synthetic_corpus_survives_its_folder(tmp_path):
@@ -358,6 +374,15 @@ def test_scaled_batches_have_zero_mean_unit_deviation_and_unscaled_padding():
         torch.testing.assert_close(real.mean(0), torch.zeros(WIDTHS[m]), atol=1e-5, rtol=0)
         torch.testing.assert_close(real.std(0, correction=0), torch.ones(WIDTHS[m]))
     assert not batch.sequences["audio"][~batch.masks["audio"]].any()
+
+
+def test_only_the_modalities_that_the_scaler_was_fitted_on_are_scaled():
+    corpus, rows = small_corpus(12), np.arange(12)
+    batch = whole(corpus, scaler=Scaler.fit(corpus, rows, ("audio",))).collate(rows)
+    plain = whole(corpus).collate(rows)
+    assert not torch.equal(batch.sequences["audio"], plain.sequences["audio"])
+    for m in ("video", "text"):
+        assert torch.equal(batch.sequences[m], plain.sequences[m])
 
 
 def test_a_constant_feature_keeps_its_scale():

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from mmer_lib.corpora import Corpus, Ragged, load_corpus
+from mmer_lib.corpora import Corpus, Ragged, folder, load_corpus
 from mmer_lib.corpora.base import check_finite
 from mmer_lib.corpora.folder import read_corpus
 from mmer_lib.errors import InputError
@@ -149,10 +151,24 @@ def test_values_without_their_file_are_refused(saved):
     refused(saved, "video.values.npy")
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '"text"', '{"format": 1}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", "5", '"text"', '{"format": 1}'])
 def test_a_broken_description_is_refused(saved, content):
     (saved / "corpus.json").write_text(content)
     refused(saved, "corpus.json", "make the corpus again")
+
+
+@pytest.mark.parametrize(
+    ("key", "given"),
+    [
+        ("recipe", []), ("recipe", {"audio": 3}), ("hashes", 5), ("hashes", {"audio": 5}),
+        ("classes", "calm"), ("classes", [1, 2]), ("notes", None), ("tables", ["utterances.csv"]),
+        ("arrays", [1]), ("name", 3),
+    ],
+)  # fmt: skip
+def test_a_member_of_the_wrong_kind_is_named(saved, key, given):
+    about = json.loads((saved / "corpus.json").read_text())
+    (saved / "corpus.json").write_text(json.dumps({**about, key: given}))
+    refused(saved, "corpus.json", f": {key} is not ", "make the corpus again")
 
 
 def test_a_format_of_another_version_is_refused(saved):
@@ -221,6 +237,43 @@ def test_a_table_changed_by_hand_is_refused(saved):
     refused(saved, "utterances.csv was changed after the corpus was made")
 
 
+def edit(file: Path, value: float) -> None:
+    """Set one number of an array file in place, a second after it was written."""
+    array = np.load(file, mmap_mode="r+")
+    array[2, 1] = value
+    array.flush()
+    later = file.stat().st_mtime_ns + 10**9
+    os.utime(file, ns=(later, later))
+
+
+@pytest.mark.parametrize("value", [7.0, np.nan])
+def test_an_array_changed_in_place_is_refused(saved, value):
+    edit(saved / "audio.values.npy", value)
+    refused(saved, "audio.values.npy was changed after the corpus was made")
+
+
+def test_offsets_that_fit_but_are_others_are_refused(saved):
+    np.save(saved / "audio.offsets.npy", np.array([0, 1, 3, 7, 10]))
+    os.utime(saved / "audio.offsets.npy", ns=(1, 1))
+    refused(saved, "audio.offsets.npy was changed after the corpus was made")
+
+
+def test_a_copied_folder_is_the_same_corpus(saved, tmp_path):
+    copy = shutil.copytree(saved, tmp_path / "copy", copy_function=shutil.copyfile)
+    for file in copy.glob("*.npy"):
+        os.utime(file, ns=(1, 1))
+    assert read_corpus(copy).fingerprint == read_corpus(saved).fingerprint
+
+
+def test_arrays_are_not_hashed_again_where_nothing_was_touched(saved, monkeypatch):
+    hashed: list[object] = []
+    real = folder.blake2b
+    monkeypatch.setattr(folder, "blake2b", lambda *parts: hashed.extend(parts) or real(*parts))
+    read_corpus(saved)
+    assert hashed
+    assert all(isinstance(part, bytes) for part in hashed)  # the tables alone
+
+
 FOLDS = {
     "other utterances": ("id,fold01\nx,train\ny,dev\nz,test\nw,\n", "folds.csv"),
     "other order": ("id,fold01\nd,train\nNA,dev\n1e5,test\n007,\n", "folds.csv"),
@@ -244,6 +297,18 @@ def test_a_folder_takes_no_options(saved):
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(InputError, match="no such corpus folder"):
         load_corpus(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("given", [None, 3, ["synthetic"]])
+def test_what_is_neither_a_name_nor_a_path_is_refused(given):
+    with pytest.raises(InputError, match=r"corpus=.*: the path of a file or folder expected"):
+        load_corpus(given)
+
+
+@pytest.mark.parametrize("name", ["mosi", "mmmo", "frames"])
+def test_a_source_that_is_no_path_is_refused(name):
+    with pytest.raises(InputError, match=r"path=None: the path of a file or folder expected"):
+        load_corpus(name, path=None)
 
 
 def test_an_unknown_corpus_is_answered_with_the_nearest():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mmer_lib.corpora import PARTS, PROTOCOLS, Corpus, Fold, Ragged
-from mmer_lib.corpora.folds import measure_leakage
+from mmer_lib.corpora.folds import measure_leakage, possible_protocols
 from mmer_lib.errors import InputError
 
 GROUPED = ("by-speaker", "by-dialogue")
@@ -176,7 +179,7 @@ def test_leakage_is_what_a_slow_count_finds(seed):
     n = 30
     columns = {
         "speaker": [f"s{i}" for i in rng.integers(8, size=n)],
-        "dialogue": [f"d{i}" if i else "" for i in rng.integers(12, size=n)],  # "" = not known
+        "dialogue": [f"d{i}" if i else "" for i in rng.integers(60, size=n)],  # "" = not known
         "text": [f"words {i}" for i in rng.integers(20, size=n)],
     }
     corpus = corpus_of(rng.integers(3, size=n).tolist(), distinct=False, **columns)
@@ -192,7 +195,8 @@ def test_leakage_is_what_a_slow_count_finds(seed):
         )
 
     assert leakage.speakers == shared("speaker")
-    assert leakage.dialogues == shared("dialogue")
+    unsure = not all(columns["dialogue"])
+    assert leakage.dialogues == (None if unsure else shared("dialogue"))
     assert leakage.transcripts == shared("text")
     audio = corpus.features["audio"]
     same = [any(np.array_equal(audio[i], audio[j]) for j in learn) for i in test]
@@ -215,7 +219,43 @@ def test_what_the_corpus_does_not_say_cannot_be_known():
 def test_random_folds_leak_speakers_and_by_speaker_folds_do_not():
     corpus = talk()
     assert corpus.folds("random", 3, 0)[0].leakage.speakers == 6
-    assert "share 0 speakers" in corpus.folds("by-speaker", 3, 0)[0].leakage.sentence()
+    sentence = corpus.folds("by-speaker", 3, 0)[0].leakage.sentence()
+    assert sentence.startswith("the learning part (train and dev) and test share 0 speakers")
+
+
+def test_what_is_blank_outside_of_learning_and_test_does_not_matter():
+    corpus = corpus_of([0, 1] * 4, speaker=["x", "y", "x", "z", "x", "y", "z", None])
+    learn, test = np.arange(4), np.arange(4, 7)
+    assert measure_leakage(corpus, learn, test).speakers == 3
+    assert measure_leakage(corpus, learn, np.r_[test, 7]).speakers is None
+
+
+# -- what the training part lacks ------------------------------------------------------------------
+
+
+def with_text(lengths: list[int], **columns: object) -> Corpus:
+    corpus = corpus_of([0, 1] * (len(lengths) // 2), **columns)
+    text = Ragged.from_list([np.ones((n, 2)) for n in lengths], 2)
+    return replace(corpus, features={**corpus.features, "text": text})
+
+
+UNTRAINED = (
+    "no utterance of the training part has text: what a model makes of it in dev and test is "
+    "untrained"
+)
+
+
+def test_a_fold_says_which_modality_its_training_part_never_shows():
+    split = ["train"] * 4 + ["dev"] * 2 + ["test"] * 2
+    (fold,) = with_text([0] * 4 + [3] * 4, split=split).folds("published")
+    assert fold.note == UNTRAINED
+    (fold,) = with_text([0] * 3 + [3] * 5, split=split).folds("published")
+    assert fold.note == ""
+
+
+def test_both_notes_of_a_fold_are_kept():
+    (fold,) = with_text([0] * 6 + [3] * 2, split=["train"] * 6 + ["test"] * 2).folds("published")
+    assert fold.note == f"no dev part was published: drawn from train; {UNTRAINED}"
 
 
 # -- what is refused -------------------------------------------------------------------------------
@@ -247,6 +287,47 @@ def test_more_folds_than_utterances_are_refused():
 def test_groups_that_the_corpus_lacks_are_refused(column):
     with pytest.raises(InputError, match=f"no {column} column"):
         corpus_of([0, 1] * 6).folds(f"by-{column}", 2)
+
+
+@pytest.mark.parametrize("blank", [None, "", "  "])
+def test_blank_cells_are_no_group_of_their_own(blank):
+    corpus = corpus_of([0, 1] * 6, speaker=["x", "y", "z"] * 3 + [blank] * 3)
+    with pytest.raises(InputError, match="the speaker of 3 of 12 utterances is blank"):
+        corpus.folds("by-speaker", 2)
+    assert possible_protocols(corpus) == ["random"]
+    leakage = corpus.folds("random", 2)[0].leakage
+    assert leakage.speakers is None
+    assert "cannot be known: speakers" in leakage.sentence()
+
+
+def test_blank_cells_do_not_forbid_a_published_split():
+    split = ["train"] * 4 + ["dev"] * 2 + ["test"] * 2
+    corpus = corpus_of([0, 1] * 4, split=split, speaker=["x"] * 4 + [None] * 4)
+    (fold,) = corpus.folds("published")
+    assert (len(fold.train), len(fold.test), fold.leakage.speakers) == (4, 2, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"n_folds": "5"}, "n_folds='5': a whole number of at least 2 expected"),
+        ({"n_folds": 2.5}, "n_folds=2.5: a whole number"),
+        ({"n_folds": None}, "n_folds=None: a whole number"),
+        ({"seed": "1"}, "seed of the folds='1': a whole number of 0 .. 4294967295 expected"),
+        ({"seed": 0.5}, "seed of the folds=0.5"),
+        ({"seed": 2**32}, "seed of the folds=4294967296"),
+    ],
+)
+def test_numbers_that_are_not_whole_are_refused(given, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        talk().folds("random", **given)
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers():
+    plain = talk().folds("random", 3, 7)
+    for fold, same in zip(talk().folds("random", np.int64(3), np.uint32(7)), plain, strict=True):
+        assert fold.test.tolist() == same.test.tolist()
+        assert type(fold.seed) is int
 
 
 def test_a_published_protocol_needs_a_published_split():

@@ -53,6 +53,12 @@ def archive(path: Path, **changed: np.ndarray | None) -> Path:
     return path / "mine.npz"
 
 
+def test_a_column_of_the_users_own_that_is_called_content_is_refused(folder):
+    table = folder / "utterances.csv"
+    table.write_text(CSV.replace("speaker", "content"))
+    refused(folder, "'content'", "is reserved", "another name")
+
+
 def refused(path: Path, *words: str) -> None:
     with pytest.raises(InputError) as caught:
         frames(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 import torch
 from small import SIZES, SUBSETS, WIDTHS, learnable_corpus, small_corpus, small_model, whole_part
@@ -16,6 +17,7 @@ from mmer_lib.model import (
     PAPER_GRID,
     PRESETS,
     ModelConfig,
+    Recognizer,
     count_parameters,
     parse_configuration,
     usable,
@@ -41,6 +43,11 @@ ALL_THREE = ("audio", "video", "text")
         ("self-T,width=32,heads=4,text_dropout=0", {"width": 32, "heads": 4, "text_dropout": 0.0}),
         ("self-T, front = convolve", {"front": "convolve"}),
         ("self-T,sp_eps=1e-3", {"sp_eps": 0.001}),
+        ("self-A@released,front=convolve,time_mixing=false", {"front": "convolve"}),
+        ("cross-AV@released,scale=audio", {"scale": "audio", "scaled": ("audio",)}),
+        ("cross-AV,scale=all", {"scaled": ("audio", "video")}),
+        ("self-VT,scale=audio", {"scaled": ()}),
+        ("self-AVT@released", {"scale": "none", "scaled": ()}),
     ],
 )
 def test_a_name_says_what_is_built(name, expected):
@@ -56,7 +63,7 @@ def test_the_flavour_is_controlled_unless_named():
 
 def test_a_switch_in_the_name_wins_over_one_by_keyword_and_that_over_the_flavour():
     config = parse_configuration("self-AVT@released,width=8", width=16, masks=True)
-    assert (config.width, config.masks, config.scale) == (8, True, False)
+    assert (config.width, config.masks, config.scale) == (8, True, "none")
 
 
 def test_switches_by_keyword_may_be_text_as_in_a_name():
@@ -88,8 +95,14 @@ def test_switches_by_keyword_may_be_text_as_in_a_name():
         ("self-AVT,width=wide", "width=wide is not a whole number"),
         ("self-AVT,width=12.5", "width=12.5 is not a whole number"),
         ("self-AVT,text_dropout=some", "text_dropout=some is not a number"),
-        ("self-AVT,width=0", "width=0: at least 1 expected"),
-        ("self-AVT,heads=-2", "heads=-2: at least 1 expected"),
+        ("self-AVT,width=0", "width=0: a whole number of at least 1 expected"),
+        ("self-AVT,heads=-2", "heads=-2: a whole number of at least 1 expected"),
+        ("self-AVT,scale=true", "unknown choice for scale: 'true': Known: all, audio, none"),
+        ("self-AVT,scale=adio", "unknown choice for scale: 'adio': did you mean 'audio'?"),
+        ("self-T,width=32,width=64", "the switch width is given twice"),
+        ("self-T,width=32, width =32", "the switch width is given twice"),
+        ("self-A@released,front=convolve", "front=convolve has no effect beside time_mixing=true"),
+        ("self-A,front=none,time_mixing=true", "front=none has no effect beside time_mixing=true"),
         ("self-AVT,text_dropout=1", "text_dropout=1.0: a share in [0, 1) expected"),
         ("self-AVT,attention_dropout=-.1", "attention_dropout=-0.1: a share in [0, 1) expected"),
         ("self-AVT,gru_dropout=nan", "gru_dropout=nan: a share in [0, 1) expected"),
@@ -123,6 +136,37 @@ def test_the_config_refuses_an_unknown_fusion_and_pooling():
         ModelConfig(fusion="crss")
     with pytest.raises(InputError, match="unknown pooling 'mean'"):
         ModelConfig(pooling="mean")
+
+
+@pytest.mark.parametrize("given", [None, 3, ("self-AVT",)])
+def test_a_name_that_is_no_text_is_told(given):
+    with pytest.raises(InputError, match=re.escape(f"{given!r} is no configuration")):
+        parse_configuration(given)
+
+
+def test_one_name_where_several_are_expected_is_told_with_what_to_write():
+    with pytest.raises(InputError, match=re.escape("write one name as ('self-AVT',)")):
+        usable("self-AVT", small_corpus())
+    with pytest.raises(InputError, match="a sequence of names expected"):
+        usable(None, small_corpus())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"modalities": ()}, "no modality given: expected at least one of audio, video, text"),
+        ({"modalities": ("audio", "txt")}, "unknown modality 'txt': did you mean 'text'?"),
+        ({"modalities": "audio"}, "unknown modality 'a'"),
+        ({"modalities": ("text", "text")}, "a modality is given twice: text, text"),
+        ({"width": "12"}, "width='12': a whole number of at least 1 expected"),
+        ({"heads": 2.5}, "heads=2.5: a whole number"),
+        ({"text_dropout": "0.1"}, "text_dropout='0.1': a share in [0, 1) expected"),
+        ({"sp_eps": None}, "sp_eps=None: a number of at least 0 expected"),
+    ],
+)
+def test_the_config_refuses_what_it_cannot_be_built_with(given, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        ModelConfig(**given)
 
 
 def test_the_grid_is_every_cell_of_the_papers_tables_in_both_flavours():
@@ -238,6 +282,21 @@ def test_junk_in_the_padding_of_a_batch_changes_nothing(name):
     assert torch.equal(model(batch).logits, before)
 
 
+def test_cross_attention_answers_from_its_biases_where_one_of_two_modalities_is_missing():
+    corpus = small_corpus(16, missing=True)
+    lengths = {m: corpus.features[m].lengths for m in ("audio", "text")}
+    silent = np.flatnonzero((lengths["audio"] > 0) & (lengths["text"] == 0))
+    assert len(silent) > 1
+    logits = {}
+    for name in ("cross-AT", "self-AT"):
+        model = small_model(name, corpus)
+        output = model(whole_part(model, corpus).collate(silent))
+        assert output.fused.present.any().item() == (name == "self-AT")
+        logits[name] = output.logits
+    assert torch.equal(logits["cross-AT"][0], logits["cross-AT"][1])
+    assert not torch.allclose(logits["self-AT"][0], logits["self-AT"][1])
+
+
 def test_pooling_follows_the_name():
     corpus = small_corpus(6)
     for name, expected in (("cross-AVT", 2), ("cross-AVT-nosp", 6), ("self-A", 1)):
@@ -281,6 +340,33 @@ def test_the_same_seed_builds_the_same_parameters_and_leaves_the_global_state_al
     for key, value in one.state_dict().items():
         assert torch.equal(value, same.state_dict()[key])
     assert not torch.equal(one.classifier.weight, other.classifier.weight)
+
+
+@pytest.mark.parametrize(("name", "count"), [("self-AVT", 710_887), ("cross-AVT", 885_127)])
+def test_a_controlled_model_of_published_size_is_as_large_as_documented(name, count):
+    with torch.device("meta"):
+        assert count_parameters(Recognizer(parse_configuration(name))) == count
+    d, video, text = 120, 2048, 300
+
+    def gru(features: int) -> int:
+        return 2 * 3 * (d // 2) * (features + d // 2 + 2)
+
+    encoders = (120 + 1) * d + (video + 1) * d + 2 * gru(d) + gru(text)
+    attentions = (3 if name == "self-AVT" else 6) * 4 * d * (d + 1)
+    assert encoders + attentions + (2 * d + 1) * 60 + 61 * 7 == count
+
+
+def test_the_output_carries_the_masks_behind_the_encoders():
+    corpus = small_corpus(8, missing=True)
+    for name in ("cross-AT", "cross-AT@released", "cross-AT@released,masks=true"):
+        model = small_model(name, corpus)
+        part = whole_part(model, corpus)
+        batch = part.collate(part.rows)
+        encoded, masks = model.encode(batch)
+        output = model(batch)
+        for m, mask in output.masks.items():
+            assert torch.equal(mask, masks[m])
+            assert mask.shape == encoded[m].shape[:2]
 
 
 def test_the_published_sizes_are_the_default():

@@ -148,9 +148,10 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
         mosi(tmp_path / "nowhere.npz")
 
 
-def test_negative_context_is_refused(tmp_path):
-    with pytest.raises(InputError, match="context=-1"):
-        mosi(write(tmp_path), context=-1)
+@pytest.mark.parametrize("context", [-1, 1.5, None])
+def test_a_context_that_is_no_whole_number_from_zero_on_is_refused(tmp_path, context):
+    with pytest.raises(InputError, match=f"context={context}: a whole number of at least 0"):
+        mosi(write(tmp_path), context=context)
 
 
 def test_the_real_corpus_has_its_published_sizes():

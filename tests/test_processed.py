@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmer_lib import paper
 from mmer_lib.corpora import PARTS, Corpus, load_corpus
 from mmer_lib.corpora.folder import read_corpus
 from mmer_lib.corpora.processed import COUNTS, processed
@@ -137,7 +139,7 @@ def test_equal_utterances_in_a_fold_stay_apart(tmp_path, source):
     source.tokens[1], source.labels[1] = source.tokens[0], source.labels[0]
     corpus = processed(source.write(tmp_path / "in", folds=3), tmp_path / "out")
     assert len(corpus) == N
-    assert len(set(corpus.content())) == N - 1
+    assert len(set(corpus.content)) == N - 1
 
 
 def test_equal_frames_with_other_labels_stay_apart(tmp_path, source):
@@ -150,11 +152,27 @@ def test_equal_frames_with_other_labels_stay_apart(tmp_path, source):
     assert sorted(corpus.labels) == sorted(source.labels)
 
 
+def test_an_array_changed_after_the_conversion_is_refused(tmp_path, source):
+    processed(source.write(tmp_path / "in"), tmp_path / "out")
+    file = tmp_path / "out" / "video.values.npy"
+    array = np.load(file, mmap_mode="r+")
+    array[0, 0] += 1
+    array.flush()
+    os.utime(file, ns=(1, 1))
+    with pytest.raises(InputError, match=r"video\.values\.npy was changed after the corpus"):
+        read_corpus(tmp_path / "out")
+
+
+def test_the_class_counts_are_those_of_the_papers_table():
+    assert COUNTS == paper.CLASS_COUNTS
+
+
 def test_the_stored_content_and_hashes_are_those_of_the_frames(tmp_path, source):
     corpus = processed(source.write(tmp_path / "in"), tmp_path / "out")
     afresh = corpus.take(np.arange(len(corpus)))
-    afresh.utterances.pop("content")
-    assert list(corpus.content()) == list(afresh.content())
+    assert "content" in vars(corpus)  # as recorded
+    assert "content" not in vars(afresh)
+    assert list(corpus.content) == list(afresh.content)
     assert corpus.hashes == afresh.hashes
 
 

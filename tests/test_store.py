@@ -233,6 +233,84 @@ def test_an_unknown_key_and_an_empty_table_are_told(tmp_path):
         store.to_frame([])
 
 
+@pytest.mark.parametrize("key", ["../x", f"../{KEY}", KEY.upper(), KEY + "0", "", f"{KEY}/"])
+def test_a_key_that_is_none_is_refused_even_where_a_run_lies_there(tmp_path, key):
+    write(ResultStore(tmp_path / "other"))
+    store = ResultStore(tmp_path / "runs")
+    write(store)
+    (tmp_path / "x").mkdir()
+    for folder in (tmp_path / "x", tmp_path / KEY, tmp_path / "runs" / KEY.upper()):
+        folder.mkdir(exist_ok=True)
+        (folder / "run.json").write_text((tmp_path / "runs" / KEY / "run.json").read_text())
+    assert key not in store
+    with pytest.raises(InputError, match="has no finished run"):
+        store.run(key)
+    with pytest.raises(InputError, match="is no key of a run: 16 hex digits expected"):
+        write(store, key)
+
+
+READERS = {
+    "run.json": lambda store: store.run(KEY),
+    "history.csv": lambda store: store.history(KEY),
+    "predictions.npz": lambda store: store.predictions(KEY),
+    "weights.safetensors": lambda store: store.weights(KEY),
+}
+
+
+JUNK = [b"", b"\x00\x01", b"{", b"[]", b"not what it was", b"PK\x03\x04 cut short"]
+DAMAGE = [(name, junk) for name in READERS for junk in JUNK if not junk or name != "history.csv"]
+DAMAGE += [(name, None) for name in READERS if name != "run.json"]  # None: not there at all
+
+
+@pytest.mark.parametrize(("name", "content"), DAMAGE)
+def test_a_damaged_file_is_named_with_what_to_remove(tmp_path, name, content):
+    store = ResultStore(tmp_path)
+    write(store)
+    file = tmp_path / KEY / name
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InputError) as raised:
+        READERS[name](store)
+    expected = f"remove the folder {tmp_path / KEY} and the sweep runs it again"
+    assert str(raised.value) == f"{file} is missing or damaged: {expected}"
+
+
+def test_pickled_predictions_are_neither_read_nor_recommended(tmp_path):
+    store = ResultStore(tmp_path)
+    write(store)
+    file = tmp_path / KEY / "predictions.npz"
+    np.savez(file, test_ids=np.array([{}], dtype=object), test_labels=[0], test_probabilities=[[1]])
+    with pytest.raises(InputError, match="is missing or damaged") as raised:
+        store.predictions(KEY)
+    assert "pickle" not in str(raised.value).replace(str(tmp_path), "")
+
+
+def test_a_run_without_its_row_is_damaged(tmp_path):
+    store = ResultStore(tmp_path)
+    write(store)
+    (tmp_path / KEY / "run.json").write_text('{"row": {"study": "s"}, "key": "../elsewhere"}')
+    for read in (store.to_frame, lambda: store.classes(KEY)):
+        with pytest.raises(InputError, match=r"run\.json is missing or damaged"):
+            read()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"keys": 3}'])
+def test_a_damaged_plan_is_named_with_what_to_remove(tmp_path, content):
+    store = ResultStore(tmp_path)
+    write(store)
+    store.note_plan("grid", [KEY])
+    file = tmp_path / "plans" / "grid.json"
+    file.write_text(content)
+    with pytest.raises(InputError, match="missing or damaged: remove it and run the plan again"):
+        store.plan("grid")
+
+
+def test_a_store_that_is_no_path_is_refused():
+    with pytest.raises(InputError, match="store=None: the path of a file or folder expected"):
+        ResultStore(None)
+
+
 def test_the_judging_half_opens_a_store_without_torch():
     code = "import sys, mmer_lib.store; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import fields, replace
 from itertools import combinations
@@ -120,9 +121,9 @@ def test_the_key_changes_with_everything_that_decides_the_numbers(corpus):
     }
     other = {
         "epochs": 3, "patience": 3, "lr": 0.1, "lr_patience": 3, "lr_factor": 0.5,
-        "batch_size": 3, "select": "loss", "score_test": True,
+        "batch_size": 3, "select": "loss", "score_test": True, "device": "cuda",
     }  # fmt: skip
-    assert set(other) == {f.name for f in fields(TrainConfig)} - {"device"}
+    assert set(other) == {f.name for f in fields(TrainConfig)}
     variants |= {k: {"train": replace(TRAIN, **{k: value})} for k, value in other.items()}
     found = {}
     for what, change in variants.items():
@@ -139,7 +140,10 @@ def test_the_key_changes_with_the_meaning_of_a_run(corpus, monkeypatch):
 
 def test_the_key_does_not_change_with_what_decides_no_number(corpus, tmp_path):
     before = keys(make_plan(corpus))
-    assert keys(make_plan(corpus, train=replace(TRAIN, device="cuda"))) == before
+    first, second = (make_plan(corpus, train=replace(TRAIN, device=f"cuda:{i}")) for i in (0, 1))
+    assert keys(first) == keys(second)  # two of a kind
+    assert keys(make_plan(corpus, seeds=np.int64(1), fold_seed=np.int64(0))) == before
+    assert keys(make_plan(corpus, model={k: np.int64(v) for k, v in SIZES.items()})) == before
     assert keys(make_plan(load_corpus(corpus.save(tmp_path / "corpus")))) == before
     alone = keys(make_plan(corpus, configurations=NAMES[:1]))
     assert set(alone) < set(before)  # whoever else is in the plan
@@ -236,7 +240,8 @@ def test_a_run_tells_its_settings_versions_and_leakage(corpus, finished):
     assert about["configuration"]["masks"] is False  # cross-AT@released
     assert about["train"]["lr"] == TRAIN.lr
     assert about["versions"]["torch"] == torch.__version__
-    assert about["leakage"].startswith("train and test share ")
+    assert about["leakage"].startswith("the learning part (train and dev) and test share ")
+    assert about["row"]["diverged"] is False
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -258,6 +263,44 @@ def test_a_run_is_not_restored_on_another_corpus(corpus, finished):
         InputError, match=r"was trained on corpus 'synthetic' .* not on 'synthetic'"
     ):
         restore(store, table["key"][0], changed_frames(corpus))
+
+
+@pytest.mark.parametrize("part", ["dev", "test"])
+def test_a_run_whose_fold_is_drawn_otherwise_now_is_not_restored(
+    corpus, finished, monkeypatch, part
+):
+    store, table = finished
+    real = Corpus.folds
+
+    def turned(self: Corpus, *args: Any) -> list[Any]:
+        return [replace(f, **{part: getattr(f, part)[::-1]}) for f in real(self, *args)]
+
+    monkeypatch.setattr(Corpus, "folds", turned)
+    with pytest.raises(InputError, match=f"had other utterances in {part} than fold 0 has here"):
+        restore(store, table["key"][0], corpus)
+
+
+def test_a_run_that_diverged_is_marked_in_the_table(corpus, tmp_path, monkeypatch):
+    real = sweep.fit
+    monkeypatch.setattr(sweep, "fit", lambda *args: replace(real(*args), diverged=True))
+    table = run_plan(make_plan(corpus, configurations=["self-T"]), ResultStore(tmp_path))
+    assert table["diverged"].tolist() == [True, True]
+
+
+def test_on_cuda_only_kernels_that_give_the_same_bits_are_used_and_later_as_before(monkeypatch):
+    def settings() -> tuple[bool, bool, bool]:
+        tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        return (*tf32, torch.are_deterministic_algorithms_enabled())
+
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    before = settings()
+    with sweep._same_bits("cpu"):
+        assert settings() == before
+        assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    with sweep._same_bits("cuda:0"):
+        assert settings() == (False, False, True)
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert settings() == before
 
 
 def test_scoring_the_test_part_every_epoch_only_adds_a_column(corpus, finished, tmp_path):
@@ -300,12 +343,21 @@ def test_the_store_remembers_a_plan_by_name(corpus, finished):
         ({"configurations": ("self-T", "self-A,heads=5")}, "cannot be split into heads=5"),
         ({"model": {"widht": 3}}, "'widht': did you mean 'width'"),
         ({"model": {"width": 9, "heads": 3}}, "width=9 must be even"),
-        ({"seeds": 0}, "seeds=0: at least 1 expected"),
+        ({"configurations": "self-T"}, "write one name as ('self-T',)"),
+        ({"configurations": None}, "configurations=None: a sequence of names expected"),
+        ({"configurations": ("self-T", None)}, "None is no configuration"),
+        ({"seeds": 0}, "seeds=0: a whole number of at least 1 expected"),
+        ({"seeds": "3"}, "seeds='3': a whole number of at least 1 expected"),
+        ({"seeds": 1.5}, "seeds=1.5: a whole number of at least 1 expected"),
+        ({"train": {"epochs": 3}}, "the plan's train is of type dict: a TrainConfig expected"),
+        ({"model": "width=12"}, "the plan's model is of type str: a dict of switches expected"),
         ({"protocol": "by-speakr"}, "'by-speakr': did you mean 'by-speaker'"),
         ({"protocol": "published"}, "has no published split"),
-        ({"n_folds": 1}, "need at least 2"),
+        ({"n_folds": 1}, "n_folds=1: a whole number of at least 2 expected"),
+        ({"n_folds": "5"}, "n_folds='5': a whole number of at least 2 expected"),
         ({"n_folds": 99}, "99 folds asked for"),
-        ({"fold_seed": -1}, "the seed of the folds is -1"),
+        ({"fold_seed": -1}, "fold_seed=-1: a whole number of 0 .. 4294967295 expected"),
+        ({"fold_seed": 0.5}, "fold_seed=0.5: a whole number"),
     ],
 )
 def test_a_plan_that_cannot_be_run_is_told_before_the_first_run(corpus, tmp_path, change, message):
@@ -322,9 +374,15 @@ def test_a_modality_that_the_corpus_lacks_is_told_before_the_first_run(corpus):
         make_plan(silent).runs()
 
 
-def test_fewer_jobs_than_one_are_refused(corpus, finished):
-    with pytest.raises(InputError, match="jobs=0: at least 1 expected"):
-        run_plan(make_plan(corpus), finished[0], jobs=0)
+@pytest.mark.parametrize("jobs", [0, 1.5, None])
+def test_a_number_of_jobs_that_is_none_is_refused(corpus, finished, jobs):
+    with pytest.raises(InputError, match=f"jobs={jobs}: a whole number of at least 1 expected"):
+        run_plan(make_plan(corpus), finished[0], jobs=jobs)
+
+
+def test_a_name_where_a_corpus_is_expected_is_told():
+    with pytest.raises(InputError, match="the plan's corpus is of type str: a Corpus, as load_cor"):
+        make_plan("synthetic")
 
 
 def test_a_store_that_cannot_be_written_is_told_before_the_first_run(corpus, tmp_path, monkeypatch):

@@ -108,6 +108,17 @@ def test_asker_and_holder_are_those_asked_for():
     assert set(corpus.utterances["holder"]) == {"text"}
 
 
+def test_in_self_binding_the_holder_asks_itself():
+    corpus = synthetic(40, cross_binding=0.0, self_binding=1.0, asker="text", holder="audio")
+    assert set(corpus.utterances["asker"]) == set(corpus.utterances["holder"]) == {"audio"}
+    assert set(corpus.events["modality"]) == {"audio"}
+
+
+def test_numbers_of_numpy_are_numbers():
+    made = synthetic(np.int64(30), noise=np.float32(0.5), seed=np.uint8(3))
+    assert made.fingerprint == synthetic(30, noise=0.5, seed=3).fingerprint
+
+
 def test_any_draws_every_pair_of_different_modalities():
     corpus = synthetic(300, cross_binding=1.0, asker="any", holder="any")
     pairs = set(zip(corpus.utterances["asker"], corpus.utterances["holder"], strict=True))
@@ -211,23 +222,29 @@ def test_no_two_patterns_are_alike():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cross_binding": 1.2}, r"cross_binding=1.2 is outside \[0, 1\]"),
-        ({"self_binding": -0.1}, r"self_binding=-0.1 is outside \[0, 1\]"),
-        ({"agreement": float("nan")}, "agreement=nan is outside"),
-        ({"missing": 2}, "missing=2 is outside"),
+        ({"cross_binding": 1.2}, r"cross_binding=1.2: a share in \[0, 1\] expected"),
+        ({"self_binding": -0.1}, r"self_binding=-0.1: a share in \[0, 1\] expected"),
+        ({"agreement": float("nan")}, "agreement=nan: a share"),
+        ({"missing": 2}, "missing=2: a share"),
+        ({"missing": None}, "missing=None: a share"),
         ({"cross_binding": 0.7, "self_binding": 0.4}, "cannot exceed the whole"),
-        ({"utterances": 0}, "utterances=0, at least 1"),
-        ({"keys": 0}, "keys=0, at least 1"),
-        ({"features": 0}, "features=0, at least 1"),
-        ({"speakers": 0}, "speakers=0, at least 1"),
-        ({"classes": 1}, "classes=1, at least 2"),
+        ({"utterances": 0}, "synthetic: utterances=0: a whole number of at least 1 expected"),
+        ({"utterances": 60.5}, "utterances=60.5: a whole number"),
+        ({"utterances": True}, "utterances=True: a whole number"),
+        ({"keys": 0}, "keys=0: a whole number of at least 1"),
+        ({"features": 0}, "features=0: a whole number of at least 1"),
+        ({"speakers": 0}, "speakers=0: a whole number of at least 1"),
+        ({"longest": 9.5}, "longest=9.5: a whole number"),
+        ({"classes": 1}, "classes=1: a whole number of at least 2"),
         ({"shortest": 2}, "expected 3 .* <= shortest <= longest"),
         ({"keys": 6}, "expected 7 .frames that 6 keys need"),
         ({"shortest": 9, "longest": 8}, "shortest=9, longest=8"),
-        ({"noise": -1}, "noise=-1, a number of at least 0"),
-        ({"noise": float("nan")}, "noise=nan, a number of at least 0"),
-        ({"speaker_shift": float("inf")}, "speaker_shift=inf, a number of at least 0"),
-        ({"seed": -1}, "seed=-1, at least 0"),
+        ({"noise": -1}, "noise=-1: a number of at least 0"),
+        ({"noise": None}, "noise=None: a number of at least 0"),
+        ({"noise": float("nan")}, "noise=nan: a number of at least 0"),
+        ({"speaker_shift": float("inf")}, "speaker_shift=inf: a number of at least 0"),
+        ({"seed": -1}, "seed=-1: a whole number of at least 0"),
+        ({"seed": 0.5}, "seed=0.5: a whole number"),
         ({"asker": "odio"}, "unknown modality for asker: 'odio': did you mean 'audio'"),
         ({"holder": "txt"}, "unknown modality for holder: 'txt': did you mean 'text'"),
         ({"asker": "audio", "holder": "audio"}, "asker and holder are both 'audio'"),

@@ -19,7 +19,15 @@ from mmer_lib.corpora.batches import Batch, Part
 from mmer_lib.errors import InputError
 from mmer_lib.model import Recognizer
 from mmer_lib.sweep import make_parts
-from mmer_lib.train import FitResult, Predictions, TrainConfig, build_model, fit, predict
+from mmer_lib.train import (
+    FitResult,
+    Predictions,
+    TrainConfig,
+    _seeded,
+    build_model,
+    fit,
+    predict,
+)
 
 QUICK = TrainConfig(epochs=4, batch_size=8, lr=1e-2)
 
@@ -116,7 +124,7 @@ def test_the_learning_rate_follows_the_loss_even_where_accuracy_selects(monkeypa
 def test_a_run_that_diverges_late_keeps_what_was_best_before(monkeypatch, corpus):
     script = Script([0.3, 0.6, 0.2, 0.9], losses=[1.0, 1.0, float("nan"), 1.0])
     model, result = follow(script, monkeypatch, corpus)
-    assert (len(result.history), result.best_epoch) == (3, 2)
+    assert (len(result.history), result.best_epoch, result.diverged) == (3, 2, True)
     assert torch.equal(model.classifier.weight, script.weights[1])
 
 
@@ -133,6 +141,21 @@ def test_the_same_seed_gives_the_same_bits(corpus):
     one = fitted(corpus)
     torch.manual_seed(2)  # whatever was drawn before
     assert_same_bits(one, fitted(corpus))
+
+
+def test_the_random_stream_of_the_caller_is_left_as_it_was(corpus):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    assert not fitted(corpus).diverged
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_training_draws_what_a_seeded_torch_draws(corpus):
+    """The bits are those of ``torch.manual_seed``, so that dropout can be followed by hand."""
+    with _seeded(7, "cpu"):
+        drawn = torch.rand(3)
+    torch.manual_seed(7)
+    assert torch.equal(torch.rand(3), drawn)
 
 
 def test_another_seed_gives_another_run(corpus):
@@ -252,21 +275,34 @@ def test_a_wrong_answer_given_with_certainty_has_a_finite_loss():
     [
         ({"epochs": 0}, "epochs=0: a whole number of at least 1"),
         ({"epochs": 2.5}, "epochs=2.5: a whole number"),
+        ({"epochs": True}, "epochs=True: a whole number"),
+        ({"batch_size": "8"}, "batch_size='8': a whole number"),
         ({"patience": 0}, "patience=0"),
         ({"batch_size": -1}, "batch_size=-1"),
         ({"lr_patience": -1}, "lr_patience=-1: a whole number of at least 0"),
         ({"lr": 0.0}, "lr=0.0: a number above 0"),
+        ({"lr": "0.1"}, "lr='0.1': a number above 0 expected"),
         ({"lr": float("nan")}, "lr=nan"),
         ({"lr": float("inf")}, "lr=inf"),
         ({"lr_factor": 1.0}, "lr_factor=1.0: a number between 0 and 1"),
         ({"select": "acuracy"}, "unknown selection rule 'acuracy': did you mean 'accuracy'"),
+        ({"lr_factor": None}, "lr_factor=None: a number between 0 and 1"),
         ({"device": "gpu"}, "device='gpu': cpu, cuda or cuda:N expected"),
+        ({"device": "mps"}, "device='mps': cpu, cuda or cuda:N expected"),
+        ({"device": "meta"}, "device='meta': cpu, cuda or cuda:N expected"),
+        ({"device": None}, "device=None: cpu, cuda or cuda:N expected"),
     ],
 )
 def test_settings_out_of_range_are_told_in_one_line(settings, message):
     with pytest.raises(InputError, match=message) as raised:
         TrainConfig(**settings)
     assert "\n" not in str(raised.value)
+
+
+def test_numbers_of_numpy_are_kept_as_plain_numbers():
+    config = TrainConfig(epochs=np.int64(3), lr=np.float64(0.5), lr_patience=np.uint8(2))
+    assert config == TrainConfig(epochs=3, lr=0.5, lr_patience=2)
+    assert (type(config.epochs), type(config.lr)) == (int, float)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is there")

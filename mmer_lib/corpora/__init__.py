@@ -19,7 +19,7 @@ from mmer_lib.corpora.mmmo import mmmo
 from mmer_lib.corpora.mosi import mosi
 from mmer_lib.corpora.processed import processed
 from mmer_lib.corpora.synthetic import synthetic
-from mmer_lib.errors import InputError, unknown
+from mmer_lib.errors import InputError, check_path, unknown
 
 __all__ = [
     "CORPORA", "MODALITIES", "PARTS", "PROTOCOLS", "Corpus", "Fold", "Leakage", "Ragged",
@@ -40,6 +40,7 @@ def load_corpus(specification: str | Path, **options: Any) -> Corpus:
 
     Raises ``InputError`` for an unknown name, folder or option.
     """
+    path = check_path("corpus", specification)
     head, *pairs = str(specification).split(",")
     if head in CORPORA:
         for pair in pairs:
@@ -48,7 +49,6 @@ def load_corpus(specification: str | Path, **options: Any) -> Corpus:
                 raise InputError(f"corpus option {pair!r}: write NAME,OPTION=VALUE")
             options[key.strip()] = value.strip()
         return CORPORA[head](**convert_options(head, options))
-    path = Path(specification)
     if path.is_dir():
         if options:
             raise InputError(

@@ -14,7 +14,7 @@ from zlib import error as ZlibError
 import numpy as np
 
 from mmer_lib.corpora.base import check_finite
-from mmer_lib.errors import InputError
+from mmer_lib.errors import InputError, check_path
 
 FLOATS, INTEGERS, TEXT = "f", "iu", "U"  # kinds of numpy dtypes
 _KINDS = {FLOATS: "floats", INTEGERS: "integers", TEXT: "text", INTEGERS + TEXT: "integers or text"}
@@ -89,7 +89,7 @@ class Archive:
 
 def open_archive(path: str | Path) -> Archive:
     """Read an ``.npz`` file into memory."""
-    file = Path(path)
+    file = check_path("path", path)
     if not file.is_file():
         raise InputError(f"{file}: no such file; expected an .npz file")
     try:

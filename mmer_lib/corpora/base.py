@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 MODALITIES = ("audio", "video", "text")  # always in this order: A, V, T in names
 PARTS = ("train", "dev", "test")
+RESERVED = "content"  # the column of a corpus folder's table that holds Corpus.content
 _SLICE_BYTES = 1 << 25  # looked at together, so that memory stays small whatever the corpus
 
 
@@ -106,9 +107,10 @@ class Corpus:
 
     ``utterances`` has one row an utterance with at least the columns ``id`` (unique) and ``label``
     (0 .. C - 1, an index into ``classes``); ``speaker``, ``dialogue``, ``split`` (train, dev,
-    test) and ``text`` are read where they exist. ``recipe[modality]`` says how the features were
-    made: ``features`` (a description), ``rate`` (frames a second; None = unknown) and, where the
-    source was padded, ``padded_length`` and ``padding`` (the F numbers of a padding frame).
+    test) and ``text`` are read where they exist; ``content`` is reserved for the folder.
+    ``recipe[modality]`` says how the features were made: ``features`` (a description), ``rate``
+    (frames a second; None = unknown) and, where the source was padded, ``padded_length`` and
+    ``padding`` (the F numbers of a padding frame).
     ``events`` is the planted truth, one row an event: ``id, modality, frame, role, key, value``.
     ``published`` gives published folds: a row an utterance, a column a fold, cells train, dev,
     test or empty.
@@ -197,7 +199,7 @@ class Corpus:
 
         A corpus read from its folder carries the hashes recorded there; else they are computed.
         """
-        table = self.utterances.drop(columns="content", errors="ignore").to_csv(index=False)
+        table = self.utterances.to_csv(index=False)
         if self.published is not None:
             table += self.published.to_csv(index=False)
         described = json.dumps([list(self.classes), self.recipe], sort_keys=True)
@@ -212,10 +214,12 @@ class Corpus:
         """16 hex digits: equal when labels, groups, folds and frames are equal."""
         return blake2b(json.dumps(self.hashes, sort_keys=True).encode())
 
+    @cached_property
     def content(self) -> np.ndarray:
-        """(n,) strings, equal where two utterances have the same frames in every modality."""
-        if "content" in self.utterances:
-            return self.utterances["content"].to_numpy(dtype=object)
+        """(n,) strings, equal where two utterances have the same frames in every modality.
+
+        Recorded and computed as ``hashes`` are.
+        """
         hashes = [
             blake2b(*(self.features[m][i] for m in self.modalities)) for i in range(len(self))
         ]
@@ -284,8 +288,18 @@ def check_finite(values: np.ndarray, where: str) -> None:
 
 
 def _check_corpus(corpus: Corpus) -> None:
-    """What every corpus must satisfy (finite features are checked where files are read)."""
+    """What every corpus must satisfy but for finite features.
+
+    Those are checked where files of others are read and where a corpus is saved; a corpus folder
+    is taken at the word of its recorded hashes (see folder.py). A corpus made in memory is not
+    checked: ``Scaler.fit`` refuses what is not finite in a training part.
+    """
     table, name = corpus.utterances, corpus.name
+    if RESERVED in table:
+        raise InputError(
+            f"corpus {name!r}: the column {RESERVED!r} of the utterance table is reserved for the "
+            f"hashes of the frames: give yours another name"
+        )
     for column in ("id", "label"):
         if column not in table:
             raise InputError(f"corpus {name!r}: the utterance table has no column {column!r}")

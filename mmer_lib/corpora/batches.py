@@ -39,7 +39,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Scaler:
-    """Mean and standard deviation of every feature, (F,) float32 a modality."""
+    """Mean and standard deviation of every feature, (F,) float32 a modality.
+
+    A modality that is in neither is left as it is.
+    """
 
     mean: dict[str, np.ndarray]
     std: dict[str, np.ndarray]
@@ -129,7 +132,7 @@ class Part:
         at = ragged.offsets[rows][:, None] + steps
         x = np.zeros((len(rows), longest, ragged.width), np.float32)  # (B, T, F)
         x[mask] = ragged.values[at[mask]]
-        if self.scaler is not None:
+        if self.scaler is not None and modality in self.scaler.mean:
             x[mask] = self.scaler.apply(modality, x[mask])
         padding = self.corpus.recipe.get(modality, {}).get("padding")
         if padding is not None:

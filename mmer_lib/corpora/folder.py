@@ -1,8 +1,11 @@
 """A corpus on disk: written whole or not at all, read memory-mapped, never unpickled.
 
-The folder holds ``corpus.json`` (format, name, classes, recipe, notes, content hashes),
-``utterances.csv``, ``<modality>.values.npy`` (N_frames, F) float32,
+The folder holds ``corpus.json`` (format, name, classes, recipe, notes, content hashes, size and
+time of every array file), ``utterances.csv``, ``<modality>.values.npy`` (N_frames, F) float32,
 ``<modality>.offsets.npy`` (n + 1,) int64 and, where there are any, ``events.csv``, ``folds.csv``.
+
+Reading compares the tables with their hashes. Arrays may be large: they are hashed again only
+where a file has another size or time of change than recorded, as in a copied folder.
 """
 
 from __future__ import annotations
@@ -13,15 +16,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mmer_lib.corpora.base import MODALITIES, Corpus, Ragged, blake2b, check_finite
+from mmer_lib.corpora.base import MODALITIES, RESERVED, Corpus, Ragged, blake2b, check_finite
 from mmer_lib.errors import InputError
 
 FORMAT = 1
-_TEXT_COLUMNS = dict.fromkeys(("id", "speaker", "dialogue", "split", "text", "content"), str)
+_ABOUT: dict[str, tuple[type, type]] = {  # what corpus.json must hold: kind, and of its members
+    "name": (str, str), "classes": (list, str), "recipe": (dict, dict), "notes": (list, str),
+    "hashes": (dict, str), "tables": (dict, str), "arrays": (dict, list),
+}  # fmt: skip
+_WORDS: dict[type, str] = {str: "text", list: "a list", dict: "an object"}
+_TEXT_COLUMNS = dict.fromkeys(("id", "speaker", "dialogue", "split", "text", RESERVED), str)
 
 
 @contextmanager
@@ -66,9 +75,8 @@ def save_corpus(corpus: Corpus, path: Path) -> Path:
 
 def write_tables(corpus: Corpus, folder: Path) -> None:
     """Everything of a corpus folder but the feature arrays."""
-    corpus.utterances.assign(content=corpus.content()).to_csv(
-        folder / "utterances.csv", index=False
-    )
+    table = corpus.utterances.assign(**{RESERVED: corpus.content})
+    table.to_csv(folder / "utterances.csv", index=False)
     if corpus.events is not None:
         corpus.events.to_csv(folder / "events.csv", index=False)
     if corpus.published is not None:
@@ -81,6 +89,7 @@ def write_tables(corpus: Corpus, folder: Path) -> None:
         "notes": list(corpus.notes),
         "hashes": corpus.hashes,
         "tables": {file.name: blake2b(file.read_bytes()) for file in sorted(folder.glob("*.csv"))},
+        "arrays": {file.name: _stamp(file) for file in sorted(folder.glob("*.npy"))},
     }
     (folder / "corpus.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
@@ -92,10 +101,12 @@ def read_corpus(path: Path) -> Corpus:
     """
     about = _read_about(path)
     features = {m: _read_features(path, m) for m in MODALITIES if m in about["hashes"]}
+    table = read_table(path / "utterances.csv")
+    content = table.pop(RESERVED).to_numpy(dtype=object) if RESERVED in table else None
     corpus = Corpus(
-        name=str(about["name"]),
+        name=about["name"],
         classes=tuple(about["classes"]),
-        utterances=read_table(path / "utterances.csv"),
+        utterances=table,
         features=features,
         recipe=about["recipe"],
         events=read_table(path / "events.csv") if (path / "events.csv").exists() else None,
@@ -104,7 +115,10 @@ def read_corpus(path: Path) -> Corpus:
         path=path,
     )
     _check_tables(path, about["tables"])
+    _check_arrays(path, about["arrays"], about["hashes"], features)
     corpus.__dict__["hashes"] = about["hashes"]  # as recorded when it was written
+    if content is not None:
+        corpus.__dict__["content"] = content
     return corpus
 
 
@@ -114,10 +128,31 @@ def _check_tables(path: Path, recorded: dict[str, str]) -> None:
         if not (path / name).is_file():
             raise InputError(f"{path / name} is missing: the corpus is not whole, make it again")
         if blake2b((path / name).read_bytes()) != digest:
-            raise InputError(
-                f"{path / name} was changed after the corpus was made, so results would no longer "
-                f"say what they were computed on: make the corpus again from its source"
-            )
+            raise _changed(path / name)
+
+
+def _check_arrays(
+    path: Path, recorded: dict[str, list[int]], hashes: dict[str, str], features: dict[str, Ragged]
+) -> None:
+    """Refuse arrays that were changed; those of equal content in a newer file are fine."""
+    for modality, ragged in features.items():
+        files = [path / f"{modality}.{kind}.npy" for kind in ("values", "offsets")]
+        touched = [file for file in files if recorded.get(file.name) != _stamp(file)]
+        if touched and blake2b(ragged.values, ragged.offsets) != hashes[modality]:
+            raise _changed(touched[0])
+
+
+def _stamp(file: Path) -> list[int]:
+    """Size in bytes and time of the last change in ns: an edit changes one of them."""
+    found = file.stat()
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _changed(file: Path) -> InputError:
+    return InputError(
+        f"{file} was changed after the corpus was made, so results would no longer say what they "
+        f"were computed on: make the corpus again from its source"
+    )
 
 
 def _read_features(path: Path, modality: str) -> Ragged:
@@ -140,15 +175,28 @@ def _read_about(path: Path) -> dict:
         about = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{file} is not readable JSON ({error}): make the corpus again") from error
-    missing = {"format", "name", "classes", "recipe", "notes", "hashes", "tables"} - set(about)
-    if missing:
-        raise InputError(f"{file} lacks {', '.join(sorted(missing))}: make the corpus again")
-    if about["format"] != FORMAT:
-        raise InputError(
-            f"{file} has format {about['format']}, this version reads format {FORMAT}: "
-            f"make the corpus again"
-        )
+    _check_about(file, about)
     return about
+
+
+def _check_about(file: Path, about: Any) -> None:
+    """Raise ``InputError`` unless a corpus.json has the members expected, of the right kinds."""
+    again = "make the corpus again"
+    if not isinstance(about, dict):
+        raise InputError(f"{file} holds no JSON object: {again}")
+    if about.get("format") != FORMAT:
+        raise InputError(
+            f"{file} has format {about.get('format')}, this version reads format {FORMAT}: {again}"
+        )
+    about.setdefault("arrays", {})  # not recorded: every array is hashed again
+    for key, (kind, inside) in _ABOUT.items():
+        if key not in about:
+            raise InputError(f"{file} lacks {key}: {again}")
+        given = about[key]
+        members = given.values() if isinstance(given, dict) else given
+        if not isinstance(given, kind) or not all(isinstance(x, inside) for x in members):
+            words = " of ".join(dict.fromkeys(_WORDS[k] for k in (kind, inside)))
+            raise InputError(f"{file}: {key} is not {words}: {again}")
 
 
 def read_table(file: Path) -> pd.DataFrame:

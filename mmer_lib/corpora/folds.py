@@ -14,15 +14,17 @@ model) shares with its test part.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from mmer_lib.corpora.base import PARTS, Corpus
-from mmer_lib.errors import InputError, unknown
+from mmer_lib.errors import InputError, check_whole, unknown
 
 PROTOCOLS = ("published", "random", "by-speaker", "by-dialogue")
+MAX_SEED = 2**32 - 1  # of the splitters of scikit-learn
 DEV_PARTS = 8  # the development part is one of this many parts of what is not test
 
 
@@ -30,7 +32,7 @@ DEV_PARTS = 8  # the development part is one of this many parts of what is not t
 class Leakage:
     """How many of each the learning part (train + dev) shares with the test part.
 
-    None means that it cannot be known, because the corpus does not say.
+    None means that it cannot be known, because the corpus does not say it of every utterance.
     """
 
     speakers: int | None
@@ -48,8 +50,9 @@ class Leakage:
         }
         known = [f"{n} {what}" for what, n in counted.items() if n is not None]
         hidden = [what for what, n in counted.items() if n is None]
-        tail = f"; cannot be known: {', '.join(hidden)} (not in the corpus)" if hidden else ""
-        return f"train and test share {', '.join(known)}{tail}"
+        why = "(the corpus does not say, or not of all)"
+        tail = f"; cannot be known: {', '.join(hidden)} {why}" if hidden else ""
+        return f"the learning part (train and dev) and test share {', '.join(known)}{tail}"
 
 
 @dataclass(frozen=True)
@@ -64,19 +67,20 @@ class Fold:
     dev: np.ndarray
     test: np.ndarray
     leakage: Leakage
-    note: str = ""  # where the fold departs from what its protocol promises
+    note: str = ""  # where the fold departs from what its protocol promises, and what train lacks
 
 
 def make_folds(corpus: Corpus, protocol: str, n_folds: int, seed: int) -> list[Fold]:
     """The folds of ``corpus`` under ``protocol``; ``published`` ignores ``n_folds``.
 
-    Raises ``InputError`` for an unknown protocol, a grouping the corpus does not have, more folds
-    than groups or utterances, or a part with no utterance.
+    Raises ``InputError`` for an unknown protocol, a grouping the corpus does not have or leaves
+    blank for some utterances, numbers that are not whole, more folds than groups or utterances,
+    or a part with no utterance.
     """
     if protocol not in PROTOCOLS:
         raise unknown("fold protocol", protocol, PROTOCOLS)
-    if not 0 <= seed < 2**32:
-        raise InputError(f"the seed of the folds is {seed}: expected 0 .. {2**32 - 1}")
+    seed = check_whole("seed of the folds", seed, at_least=0, at_most=MAX_SEED)
+    n_folds = check_whole("n_folds", n_folds, at_least=1 if protocol == "published" else 2)
     if protocol == "published":
         parts = _published_parts(corpus, seed)
     else:
@@ -91,8 +95,19 @@ def make_folds(corpus: Corpus, protocol: str, n_folds: int, seed: int) -> list[F
                     f"utterance; expected at least one in each of train, dev and test"
                 )
         leakage = measure_leakage(corpus, np.r_[rows["train"], rows["dev"]], rows["test"])
+        note = "; ".join(filter(None, [note, *_untrained(corpus, rows["train"])]))
         folds.append(Fold(k, protocol, len(parts), seed, **rows, leakage=leakage, note=note))
     return folds
+
+
+def _untrained(corpus: Corpus, train: np.ndarray) -> Iterator[str]:
+    """A sentence for every modality that no utterance of the training part has."""
+    for modality in corpus.modalities:
+        if not corpus.features[modality].lengths[train].any():
+            yield (
+                f"no utterance of the training part has {modality}: what a model makes of it in "
+                f"dev and test is untrained"
+            )
 
 
 def possible_protocols(corpus: Corpus, n_folds: int = 2) -> list[str]:
@@ -100,7 +115,7 @@ def possible_protocols(corpus: Corpus, n_folds: int = 2) -> list[str]:
 
     def groups(column: str) -> int:
         names = corpus.known(column)
-        return 0 if names is None else len(set(names))
+        return 0 if names is None or _count_blank(names) else len(set(names))
 
     allowed = {
         "published": corpus.published is not None or corpus.known("split") is not None,
@@ -116,11 +131,17 @@ def measure_leakage(corpus: Corpus, learn: np.ndarray, test: np.ndarray) -> Leak
 
     def shared(column: str) -> int | None:
         names = corpus.known(column)
-        return None if names is None else len((set(names[learn]) & set(names[test])) - {""})
+        if names is None or _count_blank(names[np.r_[learn, test]]):
+            return None
+        return len(set(names[learn]) & set(names[test]))
 
-    content = corpus.content()
-    duplicates = int(np.isin(content[test], content[learn]).sum())
+    duplicates = int(np.isin(corpus.content[test], corpus.content[learn]).sum())
     return Leakage(shared("speaker"), shared("dialogue"), shared("text"), duplicates)
+
+
+def _count_blank(names: np.ndarray) -> int:
+    """Of how many utterances the corpus does not say it."""
+    return sum(not name.strip() for name in names)
 
 
 def _published_parts(corpus: Corpus, seed: int) -> list[tuple[np.ndarray, str]]:
@@ -145,8 +166,6 @@ def _published_parts(corpus: Corpus, seed: int) -> list[tuple[np.ndarray, str]]:
 def _grouped_parts(
     corpus: Corpus, protocol: str, n_folds: int, seed: int
 ) -> list[tuple[np.ndarray, str]]:
-    if n_folds < 2:
-        raise InputError(f"{n_folds} folds asked for: {protocol} folds need at least 2")
     groups = None
     if protocol != "random":
         column = protocol.removeprefix("by-")
@@ -155,6 +174,12 @@ def _grouped_parts(
             raise InputError(
                 f"corpus {corpus.name!r} has no {column} column, so {protocol} folds cannot be "
                 f"made: add the column or choose another protocol"
+            )
+        if blank := _count_blank(groups):
+            raise InputError(
+                f"corpus {corpus.name!r}: the {column} of {blank} of {len(corpus)} utterances is "
+                f"blank, so {protocol} folds cannot be kept apart: fill it in, take these "
+                f"utterances out, or choose another protocol"
             )
     units = len(corpus) if groups is None else len(set(groups))
     what = "utterances" if groups is None else f"{protocol.removeprefix('by-')}s"

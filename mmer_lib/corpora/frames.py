@@ -13,7 +13,8 @@ or one ``.npz`` with all frames of a modality in one array, the utterances one a
              audio_values=frames,          # (N, F) float
              audio_lengths=[120, 87])      # (n,) int, sum N; 0 = missing
 
-Labels are names, which become the classes in alphabetical order, or integers 0 .. C - 1.
+Labels are names, which become the classes in alphabetical order, or integers 0 .. C - 1. A column
+of the name ``content`` is refused: corpus folders keep hashes of the frames under it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import pandas as pd
 from mmer_lib.corpora.arrays import INTEGERS, TEXT, Archive, expect_features, open_archive
 from mmer_lib.corpora.base import MODALITIES, Corpus, Ragged
 from mmer_lib.corpora.folder import open_array
-from mmer_lib.errors import InputError, unknown
+from mmer_lib.errors import InputError, check_path, unknown
 
 COLUMNS = ("speaker", "dialogue", "split", "text")  # optional ones
 
@@ -39,7 +40,7 @@ def frames(path: str | Path) -> Corpus:
     width; features that are not finite; ids that are empty, repeated or no plain file name; and
     files that belong to no utterance.
     """
-    source = Path(path)
+    source = check_path("path", path)
     if source.is_dir():
         return _from_folder(source)
     if source.suffix != ".npz":

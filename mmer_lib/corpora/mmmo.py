@@ -12,9 +12,8 @@ not zero in at least one of them. Zero rows inside stay, as they carry time: a w
 no face was seen has zeros in video. A modality that is absent or all zero is missing.
 
 Classes: ratings are 1 to 5 in half points, 3 in the middle. *Positive* is a rating above 3.0, that
-is 3.5 or more; *negative* is the rest, so a neutral 3.0 counts as not positive. Public code for
-these features cuts at 3.5 too, some with the three ratings of exactly 3.5 on the other side. The
-rating itself is kept in the column ``rating``.
+is 3.5 or more; *negative* is the rest, so a neutral 3.0 counts as not positive. The rating itself
+is kept in the column ``rating``, so that it can be cut elsewhere.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ import pandas as pd
 
 from mmer_lib.corpora.arrays import INTEGERS, TEXT, Archive, open_archive
 from mmer_lib.corpora.base import Corpus, Ragged
-from mmer_lib.errors import InputError
+from mmer_lib.errors import InputError, check_whole
 
 CLASSES = ("negative", "positive")
 _SPLITS = ("train", "test")
@@ -39,11 +39,11 @@ def mosi(path: str | Path, context: int = 5) -> Corpus:
     The dialogue is the video; speakers are not stated. ``events`` marks, with role ``utterance``,
     the frame of each window that is the utterance itself.
 
-    Raises ``InputError`` for a negative ``context``, a file that lacks an array or holds one of
-    another shape or dtype, features that are not finite, or a place in a video given twice.
+    Raises ``InputError`` for a ``context`` that is no whole number of at least 0, a file that lacks
+    an array or holds one of another shape or dtype, features that are not finite, or a place in a
+    video given twice.
     """
-    if context < 0:
-        raise InputError(f"mosi: context={context} utterances either side; expected 0 or more")
+    check_whole("mosi: context", context, at_least=0)
     archive = open_archive(path)
     table = pd.concat([_read_table(archive, split) for split in _SPLITS], ignore_index=True)
     if table["id"].duplicated().any():

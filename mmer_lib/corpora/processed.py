@@ -32,9 +32,17 @@ import pandas as pd
 from tqdm import tqdm
 
 from mmer_lib.corpora.arrays import FLOATS, INTEGERS, expect
-from mmer_lib.corpora.base import PARTS, Corpus, Ragged, blake2b, check_finite, release
+from mmer_lib.corpora.base import (
+    PARTS,
+    RESERVED,
+    Corpus,
+    Ragged,
+    blake2b,
+    check_finite,
+    release,
+)
 from mmer_lib.corpora.folder import new_folder, open_array, read_corpus, write_tables
-from mmer_lib.errors import InputError, unknown
+from mmer_lib.errors import InputError, check_path, unknown
 
 WITHOUT_VIDEO = ("keep", "drop", "released")
 COUNTS = {
@@ -68,10 +76,11 @@ def processed(path: str | Path, dest: str | Path, without_video: str = "keep") -
     """
     if without_video not in WITHOUT_VIDEO:
         raise unknown("choice for without_video:", without_video, WITHOUT_VIDEO)
-    parts = _open_parts(Path(path))
+    source, target = check_path("path", path), check_path("dest", dest)
+    parts = _open_parts(source)
     shapes = _common_shapes(parts)
     kept = [part.kept(without_video) for part in parts]
-    with new_folder(Path(dest)) as folder:
+    with new_folder(target) as folder:
         with ExitStack() as stack:
             writers = {
                 modality: stack.enter_context(closing(_Writer(folder, modality, width)))
@@ -84,7 +93,7 @@ def processed(path: str | Path, dest: str | Path, without_video: str = "keep") -
                     union.add(part, i, frames, bool(keep[i]))
                     bar.update()
         write_tables(_describe(union, parts, folder), folder)
-    return read_corpus(Path(dest))
+    return read_corpus(target)
 
 
 # -- the source ------------------------------------------------------------------------------------
@@ -335,7 +344,7 @@ class _Union:
         if key not in self._rows:
             self._rows[key] = len(self.utterances)
             name = f"{part.fold}-{part.name}-{i:05d}"  # where it was met first
-            self.utterances.append({"id": name, "label": label, "content": content})
+            self.utterances.append({"id": name, "label": label, RESERVED: content})
             for modality, writer in self.writers.items():
                 writer.append(frames[modality])
         rows[self._rows[key]] = part.name
@@ -344,6 +353,7 @@ class _Union:
 def _describe(union: _Union, parts: list[_Part], folder: Path) -> Corpus:
     """The corpus around the arrays that were written to ``folder``."""
     table = pd.DataFrame(union.utterances)
+    content = table.pop(RESERVED).to_numpy(dtype=object)
     published = pd.DataFrame({"id": table["id"]})
     for fold, rows in union.published.items():
         published[fold] = [rows.get(row, "") for row in range(len(table))]
@@ -361,9 +371,11 @@ def _describe(union: _Union, parts: list[_Part], folder: Path) -> Corpus:
     }
     classes, named = _name_classes(list(union.labels.values()))
     notes = (named, *_notes(union, parts, published, features["text"]))
-    return Corpus(
+    corpus = Corpus(
         "iemocap-folds", classes, table, features, recipe, published=published, notes=notes
     )
+    corpus.__dict__["content"] = content  # known already, so not computed again
+    return corpus
 
 
 def _name_classes(labels: list[int]) -> tuple[tuple[str, ...], str]:

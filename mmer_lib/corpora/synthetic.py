@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 from mmer_lib.corpora.base import MODALITIES, Corpus, Ragged
-from mmer_lib.errors import InputError, unknown
+from mmer_lib.errors import InputError, check_number, check_whole, unknown
 
 # The seven classes of the paper's IEMOCAP task; further classes are numbered.
 EMOTIONS = ("angry", "excited", "happy", "sad", "frustrated", "surprise", "neutral")
@@ -98,10 +98,10 @@ def synthetic(
     pairs = _role_pairs(asker, holder)
     _check_sizes(utterances, classes, keys, features, shortest, longest, speakers)
     for name, deviation in {"noise": noise, "speaker_shift": speaker_shift}.items():
-        if not 0 <= deviation < math.inf:
-            raise InputError(f"synthetic: {name}={deviation}, a number of at least 0 expected")
-    if seed < 0:
-        raise InputError(f"synthetic: seed={seed}, at least 0 expected")
+        check_number(
+            f"synthetic: {name}", deviation, lambda x: 0 <= x < math.inf, "a number of at least 0"
+        )
+    check_whole("synthetic: seed", seed, at_least=0)
     rng = np.random.default_rng(seed)
     book = codebook(classes, keys, speakers, features)
     table = _plan_table(rng, utterances, shares, pairs, classes, speakers)
@@ -148,7 +148,7 @@ def _plan_table(
     for i, kind in enumerate(rng.permutation(kinds)):
         asker, holder = pairs[rng.integers(len(pairs))]
         if kind == "self-binding":
-            holder = asker
+            asker = holder
         if kind == "additive":
             asker = holder = ""
         rows.append(
@@ -246,8 +246,7 @@ def _role_pairs(asker: str, holder: str) -> list[tuple[str, str]]:
 
 def _check_shares(shares: dict[str, float], **others: float) -> None:
     for name, share in {**shares, **others}.items():
-        if not 0 <= share <= 1:
-            raise InputError(f"synthetic: {name}={share} is outside [0, 1]")
+        check_number(f"synthetic: {name}", share, lambda x: 0 <= x <= 1, "a share in [0, 1]")
     if sum(shares.values()) > 1:
         given = " + ".join(f"{k}={v}" for k, v in shares.items())
         raise InputError(
@@ -265,11 +264,10 @@ def _check_sizes(
     speakers: int,
 ) -> None:
     given = {"utterances": utterances, "keys": keys, "features": features, "speakers": speakers}
+    given |= {"shortest": shortest, "longest": longest}
     for name, value in given.items():
-        if value < 1:
-            raise InputError(f"synthetic: {name}={value}, at least 1 expected")
-    if classes < 2:
-        raise InputError(f"synthetic: classes={classes}, at least 2 expected")
+        check_whole(f"synthetic: {name}", value, at_least=1)
+    check_whole("synthetic: classes", classes, at_least=2)
     needed = max(SHOWN, keys + 1)
     if not needed <= shortest <= longest:
         raise InputError(

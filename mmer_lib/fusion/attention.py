@@ -1,4 +1,4 @@
-"""The paper's fusions: self-attention, cross-attention, or both (Rajan et al. 2022, section 2).
+"""The paper's fusions: self-attention, cross-attention, or both (Rajan et al. 2022).
 
 - sequences[m] (B, T_m, D) encoded modalities with masks[m] (B, T_m) bool, True = data;
 - every attention has a query modality (who asks) and a source modality (who is read);
@@ -7,6 +7,11 @@
 Because the temporal mean follows attention directly, such a vector is a weighted pooling of the
 SOURCE's frames: mean_t MHA(q, s)_t = W_o concat_h(sum_s abar_hs (W_v e_s + b_v)) + b_o with abar
 the attention rows averaged over query time. The query chooses weights; its content never passes.
+
+Deviation: the paper knows no missing modality. Here a pair's vector is dropped when its query or
+its source is missing. Of an utterance without text, cross-AT then has no vector at all and
+answers from its biases alone, whereas self-AT still has audio's, and cross-AVT has two of six
+vectors where self-AVT has two of three: on such utterances this handicaps cross against self.
 """
 
 from __future__ import annotations
