@@ -140,7 +140,8 @@ def run_plan(plan: Plan, store: ResultStore, jobs: int = 1, name: str = "sweep")
     runs = plan.runs()
     todo = [run for run in runs if run.key not in store]
     store.check_writable()
-    with tqdm(total=len(runs), initial=len(runs) - len(todo), unit="run", disable=None) as bar:
+    quiet = True if os.environ.get("TQDM_DISABLE") else None  # None: where there is no terminal
+    with tqdm(total=len(runs), initial=len(runs) - len(todo), unit="run", disable=quiet) as bar:
         for key in _execute_all(todo, plan.corpus, store, min(jobs, len(todo) or 1)):
             bar.set_postfix_str(key, refresh=False)
             bar.update()

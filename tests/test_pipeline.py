@@ -354,3 +354,14 @@ def test_normalise_removes_times_machines_and_widgets_and_joins_streams():
 
 def test_notebooks_are_read_in_the_order_of_their_numbers(folder):
     assert list(read_notebooks(folder)) == ["01_data", "03_training", "05_verdict"]
+
+
+def test_a_widget_is_written_back_as_a_line_and_not_as_its_insides():
+    from mmer_lib.pipeline.notebooks import _name_widgets
+
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "VBox()"}
+    outputs = [{"data": view}, {"data": {"text/plain": "3"}}, {"name": "stdout", "text": "4"}]
+    _name_widgets(outputs)
+    assert list(outputs[0]["data"]) == ["text/plain"]
+    assert "run this cell in JupyterLab" in outputs[0]["data"]["text/plain"]
+    assert outputs[1:] == [{"data": {"text/plain": "3"}}, {"name": "stdout", "text": "4"}]

@@ -99,11 +99,20 @@ def write_back(notebook: Notebook, executed: Path) -> None:
     code_cells = [c for c in fresh.cells if c.cell_type == "code"]
     for count, cell in enumerate(code_cells, start=1):
         cell.execution_count, cell.outputs = count, outputs[cell.id]
+        _name_widgets(cell.outputs)
         for output in cell.outputs:
             if output.output_type == "execute_result":
                 output.execution_count = count
     fresh.metadata["mmer"] = {"code": code_hash(fresh), "profile": "quick"}
     write_notebook(fresh, notebook.path)
+
+
+def _name_widgets(outputs: list[Any]) -> None:
+    """In place of a widget, which needs a kernel, a line that says so instead of its insides."""
+    for output in outputs:
+        data = output.get("data", {})
+        if data.pop("application/vnd.jupyter.widget-view+json", None):
+            data["text/plain"] = "An explorer stands here: run this cell in JupyterLab to move it."
 
 
 def write_notebook(node: Any, path: Path) -> None:
