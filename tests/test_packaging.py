@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -155,8 +156,10 @@ def test_versions_agree_with_the_citation():
 
 
 def make(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    inherited = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")  # of the make that runs the tests
+    clean = {name: value for name, value in os.environ.items() if name not in inherited}
     return subprocess.run(
-        ["make", *arguments], cwd=folder, capture_output=True, text=True, check=False
+        ["make", *arguments], cwd=folder, env=clean, capture_output=True, text=True, check=False
     )
 
 
