@@ -97,10 +97,7 @@ def synthetic(
     _check_shares(shares, agreement=agreement, missing=missing)
     pairs = _role_pairs(asker, holder)
     _check_sizes(utterances, classes, keys, features, shortest, longest, speakers)
-    for name, deviation in {"noise": noise, "speaker_shift": speaker_shift}.items():
-        check_number(
-            f"synthetic: {name}", deviation, lambda x: 0 <= x < math.inf, "a number of at least 0"
-        )
+    _check_deviations(noise=noise, speaker_shift=speaker_shift)
     check_whole("synthetic: seed", seed, at_least=0)
     rng = np.random.default_rng(seed)
     book = codebook(classes, keys, speakers, features)
@@ -109,13 +106,7 @@ def synthetic(
     events: list[dict[str, Any]] = []
     for row in table.itertuples():
         lengths = rng.integers(shortest, longest + 1, size=len(MODALITIES))
-        frames = {
-            m: noise * rng.standard_normal((int(length), features))
-            for m, length in zip(MODALITIES, lengths, strict=True)
-        }
-        speaker = int(str(row.speaker).removeprefix("s")) - 1
-        for modality, x in frames.items():
-            x += speaker_shift * book.speakers[modality][speaker]
+        frames = _draw_noise(rng, row, lengths, book, noise, speaker_shift)
         if row.kind == "additive":
             planted = _show_emotion(rng, row, frames, book, agreement)
         else:
@@ -166,6 +157,24 @@ def _plan_table(
     turn = table.groupby("speaker").cumcount() // 12  # a dialogue is twelve turns of a speaker
     table["dialogue"] = table["speaker"] + "-d" + (turn + 1).astype(str).str.zfill(2)
     return table
+
+
+def _draw_noise(
+    rng: np.random.Generator,
+    row: Any,
+    lengths: np.ndarray,
+    book: Codebook,
+    noise: float,
+    speaker_shift: float,
+) -> dict[str, np.ndarray]:
+    """Frames (T, F) in which nothing happens yet: noise, shifted by who speaks."""
+    speaker = int(str(row.speaker).removeprefix("s")) - 1
+    frames = {}
+    for modality, length in zip(MODALITIES, lengths, strict=True):
+        voice = book.speakers[modality][speaker]  # (F,)
+        frames[modality] = noise * rng.standard_normal((int(length), len(voice)))
+        frames[modality] += speaker_shift * voice
+    return frames
 
 
 def _show_emotion(
@@ -251,6 +260,13 @@ def _check_shares(shares: dict[str, float], **others: float) -> None:
         given = " + ".join(f"{k}={v}" for k, v in shares.items())
         raise InputError(
             f"synthetic: {given} is more than 1: the two shares cannot exceed the whole"
+        )
+
+
+def _check_deviations(**given: float) -> None:
+    for name, deviation in given.items():
+        check_number(
+            f"synthetic: {name}", deviation, lambda x: 0 <= x < math.inf, "a number of at least 0"
         )
 
 
