@@ -12,6 +12,7 @@ import pytest
 from real_data import real_data
 
 from mmer_lib import cli, pipeline
+from mmer_lib.cli.tables import score_table
 from mmer_lib.corpora import CORPORA, Corpus, load_corpus
 
 SIZES = ["--epochs", "2", "--width", "8", "--heads", "2", "--seeds", "1", "--folds", "3"]
@@ -350,4 +351,4 @@ def test_runs_of_two_studies_are_not_compared_unless_one_is_chosen(mistake, corp
 def test_an_interval_that_cannot_be_known_is_left_out():
     row = {"configuration": "self-T", "mean": 0.5, "n_folds": 1, "n_seeds": 1}
     summary = pd.DataFrame([{**row, "low": float("nan"), "high": float("nan")}])
-    assert "nan" not in cli.score_table(summary, "accuracy")
+    assert "nan" not in score_table(summary, "accuracy")

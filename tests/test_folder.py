@@ -323,7 +323,7 @@ def test_an_unknown_option_is_answered_with_the_nearest():
 
 @pytest.mark.parametrize("given", ["synthetic,utterances=many", "synthetic,noise=", "synthetic,x"])
 def test_an_option_that_is_no_number_is_refused(given):
-    with pytest.raises(InputError, match=r"synthetic,|corpus option"):
+    with pytest.raises(InputError, match=r"corpus .synthetic.: |in .synthetic,"):
         load_corpus(given)
 
 

@@ -15,7 +15,8 @@ from mmer_lib.corpora import PARTS, PROTOCOLS, Corpus, Fold, Ragged
 from mmer_lib.corpora.folds import measure_leakage, possible_protocols
 from mmer_lib.errors import InputError
 
-GROUPED = ("by-speaker", "by-dialogue")
+COLUMNS = ("speaker", "dialogue", "session")
+GROUPED = tuple(f"by-{column}" for column in COLUMNS)
 
 
 def corpus_of(labels: list[int], distinct: bool = True, **columns: object) -> Corpus:
@@ -38,7 +39,17 @@ def talk(n: int = 60, speakers: int = 6, seed: int = 0) -> Corpus:
     speaker = [f"s{i}" for i in who]
     dialogue = [f"{s}-{i // 3}" for i, s in enumerate(speaker)]
     labels = rng.integers(3, size=n).tolist()
-    return corpus_of(labels, speaker=speaker, dialogue=dialogue)
+    return corpus_of(labels, speaker=speaker, dialogue=dialogue, session=speaker)
+
+
+def sessions() -> Corpus:
+    """Five sessions of two speakers, of unequal size and unequal classes."""
+    rng = np.random.default_rng(3)
+    sizes = [9, 30, 14, 50, 21]
+    session = np.repeat([f"Session{i}" for i in range(1, 6)], sizes)
+    speaker = [f"{s}{rng.choice(['F', 'M'])}" for s in session]
+    labels = rng.choice(3, size=sum(sizes), p=[0.7, 0.25, 0.05]).tolist()
+    return corpus_of(labels, speaker=speaker, session=session)
 
 
 def parts(fold: Fold) -> list[np.ndarray]:
@@ -50,8 +61,8 @@ def corpora(draw) -> Corpus:
     n = draw(st.integers(12, 60))
     speakers = draw(st.lists(st.integers(0, 9), min_size=n, max_size=n))
     labels = draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))
-    return corpus_of(labels, speaker=[f"s{i}" for i in speakers], dialogue=[f"d{i}" for i in
-                     speakers])  # fmt: skip
+    groups = {column: [f"{column}{i}" for i in speakers] for column in COLUMNS}
+    return corpus_of(labels, **groups)
 
 
 def units(corpus: Corpus, protocol: str) -> int:
@@ -93,6 +104,17 @@ def test_no_dialogue_is_in_two_parts_of_a_by_dialogue_fold():
     for fold in corpus.folds("by-dialogue", 4, 0):
         owners = [set(dialogues[part]) for part in parts(fold)]
         assert sum(map(len, owners)) == len(set(dialogues))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "column", "n"), [("by-session", "session", 5), ("by-speaker", "speaker", 10)]
+)
+def test_as_many_folds_as_groups_leave_one_group_out_each(protocol, column, n):
+    corpus = sessions()
+    owners = corpus.utterances[column].to_numpy()
+    left_out = [set(owners[fold.test]) for fold in corpus.folds(protocol, n, 0)]
+    assert [len(groups) for groups in left_out] == [1] * n
+    assert set.union(*left_out) == set(owners)
 
 
 @pytest.mark.parametrize("protocol", ["random", *GROUPED])

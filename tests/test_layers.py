@@ -13,7 +13,7 @@ import mmer_lib
 
 LIBRARY = Path(mmer_lib.__file__).parent
 PART_OF = {  # part of the library -> its layer
-    "errors": 0, "pooling": 0, "metrics": 0, "stats": 0, "paper": 0, "encoders": 0, "features": 0,
+    "errors": 0, "options": 0, "pooling": 0, "metrics": 0, "stats": 0, "paper": 0, "encoders": 0, "features": 0,
     "corpora": 1, "fusion": 1, "plots": 1,
     "model": 2,
     "train": 3, "maps": 3,
@@ -24,7 +24,7 @@ JUDGING = ("metrics", "stats", "paper", "plots")
 STRANGERS = ("corpora", "fusion", *JUDGING)  # of the first layers, these do not know each other
 # The few steps inside a layer. The judging half is one thing: its parts may read each other.
 WITHIN = {("sweep", "store"), ("cli", "pipeline"), ("book", "pipeline"), ("maps", "train")}
-ROOT = ("mmer_lib", "errors")  # the version, and the user's mistake: known everywhere
+ROOT = ("mmer_lib", "errors", "options")  # the version, and the user's mistake: known everywhere
 HEAVY = ("numpy", "pandas", "torch", "matplotlib", "sklearn", "scipy", "nbformat")
 
 

@@ -7,7 +7,7 @@ A specification is a registered name, optionally with options after commas
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from inspect import Parameter, signature
+from inspect import Parameter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from mmer_lib.corpora.mosi import mosi
 from mmer_lib.corpora.processed import processed
 from mmer_lib.corpora.synthetic import synthetic
 from mmer_lib.errors import InputError, check_path, unknown
+from mmer_lib.options import convert_options, options_of, split_specification
 
 __all__ = [
     "CORPORA", "MODALITIES", "PARTS", "PROTOCOLS", "Corpus", "Fold", "Leakage", "Ragged",
@@ -41,14 +42,10 @@ def load_corpus(specification: str | Path, **options: Any) -> Corpus:
     Raises ``InputError`` for an unknown name, folder or option.
     """
     path = check_path("corpus", specification)
-    head, *pairs = str(specification).split(",")
+    head = str(specification).split(",")[0]
     if head in CORPORA:
-        for pair in pairs:
-            key, equals, value = pair.partition("=")
-            if not equals:
-                raise InputError(f"corpus option {pair!r}: write NAME,OPTION=VALUE")
-            options[key.strip()] = value.strip()
-        return CORPORA[head](**convert_options(head, options))
+        _, written = split_specification(str(specification))
+        return CORPORA[head](**read_options(head, {**options, **written}))
     if path.is_dir():
         if options:
             raise InputError(
@@ -63,35 +60,16 @@ def load_corpus(specification: str | Path, **options: Any) -> Corpus:
 
 def corpus_options(name: str) -> Mapping[str, Parameter]:
     """The options a registered corpus takes: name -> annotation and default."""
-    return signature(CORPORA[name], eval_str=True).parameters
+    return options_of(CORPORA[name])
 
 
-def convert_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options given as text turned into the types of the corpus function's annotations."""
-    known, converted = corpus_options(name), {}
-    for key, value in options.items():
-        if key not in known:
-            raise unknown(f"option of corpus {name!r}:", key, known)
-        converted[key] = _convert(f"{name},{key}", value, known[key].annotation)
-    for key, parameter in known.items():
+def read_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options given as text turned into the arguments of the corpus function."""
+    converted = convert_options(f"corpus {name!r}", CORPORA[name], options)
+    for key, parameter in corpus_options(name).items():
         if parameter.default is Parameter.empty and key not in converted:
             raise InputError(
                 f"corpus {name!r} needs a {key}: `mmer corpus make {name} {key.upper()} DEST` "
                 f"or load_corpus({name!r}, {key}=...)"
             )
     return converted
-
-
-def _convert(where: str, value: Any, kind: Any) -> Any:
-    """``value`` as ``kind`` (bool, int, float or else left as it is)."""
-    if not isinstance(value, str) or kind not in (bool, int, float):
-        return value
-    try:
-        if kind is bool:
-            return {"true": True, "false": False}[value.lower()]
-        return kind(value)
-    except (ValueError, KeyError) as error:
-        raise InputError(f"{where}={value!r} is not {_KINDS[kind]}") from error
-
-
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number"}

@@ -8,8 +8,8 @@ Tensors and arrays of this module, with n utterances and F features a frame:
 
 On disk a corpus is a folder: ``corpus.json``, ``utterances.csv``, for each modality
 ``<modality>.values.npy`` and ``<modality>.offsets.npy`` (opened memory-mapped, never unpickled),
-and, where there are any, ``events.csv`` (the truth of a planted corpus) and ``folds.csv``
-(published folds).
+and, where there are any, ``events.csv`` (the truth of a planted corpus), ``folds.csv`` (published
+folds) and ``clips.csv`` (where the media lie).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import numpy as np
 import pandas as pd
 
 from mmer_lib.errors import InputError, unknown
+from mmer_lib.features.base import Clip
 
 if TYPE_CHECKING:
     from mmer_lib.corpora.folds import Fold
@@ -126,6 +127,8 @@ class Corpus:
     events: pd.DataFrame | None = None
     published: pd.DataFrame | None = None
     notes: tuple[str, ...] = ()  # what a reader must know: e.g. utterances that were dropped
+    clips: pd.DataFrame | None = None  # where the media lie: id, modality, path, start, end, half
+    media: Path | None = None  # the folder below which the clips' paths are
     path: Path | None = None  # the folder it was read from
 
     def __post_init__(self) -> None:
@@ -164,6 +167,22 @@ class Corpus:
             raise InputError(f"corpus {self.name!r} has no utterance {utterance!r}: {hint}")
         return int(rows[0])
 
+    def clip(self, modality: str, row: int) -> Clip | None:
+        """Where an utterance is heard, seen (audio, video) or read; None where it is not known."""
+        if modality == "text":
+            words = self.known("text")
+            return None if words is None or not words[row] else Clip(words=words[row])
+        if self.clips is None or self.media is None:
+            return None
+        mine = self.clips["id"] == self.utterances["id"].iloc[row]
+        found = self.clips[mine & (self.clips["modality"] == modality)]
+        if found.empty:
+            return None
+        one = found.iloc[0]
+        end = None if pd.isna(one["end"]) else float(one["end"])
+        half = "" if pd.isna(one["half"]) else str(one["half"])
+        return Clip(self.media / str(one["path"]), float(one["start"]), end, half)
+
     def require(self, modalities: Iterable[str]) -> None:
         """Raise ``InputError`` unless all ``modalities`` are there."""
         for modality in modalities:
@@ -180,6 +199,9 @@ class Corpus:
         events = self.events
         if events is not None:
             events = events[events["id"].isin(rows["id"])].reset_index(drop=True)
+        clips = self.clips
+        if clips is not None:
+            clips = clips[clips["id"].isin(rows["id"])].reset_index(drop=True)
         published = self.published
         if published is not None:
             published = published.iloc[indices].reset_index(drop=True)
@@ -189,6 +211,7 @@ class Corpus:
             utterances=rows,
             features=features,
             events=events,
+            clips=clips,
             published=published,
             path=None,
         )

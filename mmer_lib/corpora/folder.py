@@ -2,7 +2,8 @@
 
 The folder holds ``corpus.json`` (format, name, classes, recipe, notes, content hashes, size and
 time of every array file), ``utterances.csv``, ``<modality>.values.npy`` (N_frames, F) float32,
-``<modality>.offsets.npy`` (n + 1,) int64 and, where there are any, ``events.csv``, ``folds.csv``.
+``<modality>.offsets.npy`` (n + 1,) int64 and, where there are any, ``events.csv``, ``folds.csv``,
+``clips.csv`` (where the media lie) and ``unreadable.csv`` (those that could not be read, and why).
 
 Reading compares the tables with their hashes. Arrays may be large: they are hashed again only
 where a file has another size or time of change than recorded, as in a copied folder.
@@ -10,6 +11,7 @@ where a file has another size or time of change than recorded, as in a copied fo
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Iterator
@@ -27,10 +29,13 @@ from mmer_lib.errors import InputError
 FORMAT = 1
 _ABOUT: dict[str, tuple[type, type]] = {  # what corpus.json must hold: kind, and of its members
     "name": (str, str), "classes": (list, str), "recipe": (dict, dict), "notes": (list, str),
-    "hashes": (dict, str), "tables": (dict, str), "arrays": (dict, list),
+    "hashes": (dict, str), "tables": (dict, str), "arrays": (dict, list), "media": (str, str),
 }  # fmt: skip
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room left: of a disk, a quota, a file
 _WORDS: dict[type, str] = {str: "text", list: "a list", dict: "an object"}
-_TEXT_COLUMNS = dict.fromkeys(("id", "speaker", "dialogue", "split", "text", RESERVED), str)
+_TEXT_COLUMNS = dict.fromkeys(
+    ("id", "speaker", "dialogue", "session", "split", "text", "path", "half", RESERVED), str
+)
 
 
 @contextmanager
@@ -52,9 +57,47 @@ def new_folder(path: Path) -> Iterator[Path]:
         beside.chmod(0o755)  # mkdtemp makes it private
         yield beside
         beside.rename(path)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(beside, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise InputError(
+                f"cannot write {path}: {error.strerror}; nothing was left there. Free space, or "
+                f"choose a destination on another disk"
+            ) from error
         raise
+
+
+class ArrayWriter:
+    """``<modality>.values.npy`` and ``.offsets.npy`` of a corpus folder, an utterance at a time.
+
+    The header is written again at the end, when the number of frames is known; numpy leaves room
+    in it for the first length to grow.
+    """
+
+    def __init__(self, folder: Path, modality: str, width: int) -> None:
+        self.values = folder / f"{modality}.values.npy"
+        self.offsets = folder / f"{modality}.offsets.npy"
+        self._width = width
+        self._ends = [0]
+        self._stream = self.values.open("wb")
+        self._write_header()
+
+    def append(self, frames: np.ndarray) -> None:
+        """Add the frames (T, F) float32 of the next utterance."""
+        self._stream.write(frames.astype("<f4", order="C", copy=False).tobytes())
+        self._ends.append(self._ends[-1] + len(frames))
+
+    def close(self) -> None:
+        """Make both files whole."""
+        self._stream.seek(0)
+        self._write_header()
+        self._stream.close()
+        np.save(self.offsets, np.array(self._ends, dtype=np.int64))
+
+    def _write_header(self) -> None:
+        shape = (self._ends[-1], self._width)
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self._stream, header)
 
 
 def save_corpus(corpus: Corpus, path: Path) -> Path:
@@ -81,12 +124,15 @@ def write_tables(corpus: Corpus, folder: Path) -> None:
         corpus.events.to_csv(folder / "events.csv", index=False)
     if corpus.published is not None:
         corpus.published.to_csv(folder / "folds.csv", index=False)
+    if corpus.clips is not None:
+        corpus.clips.to_csv(folder / "clips.csv", index=False)
     about = {
         "format": FORMAT,
         "name": corpus.name,
         "classes": list(corpus.classes),
         "recipe": corpus.recipe,
         "notes": list(corpus.notes),
+        "media": "" if corpus.media is None else str(corpus.media),
         "hashes": corpus.hashes,
         "tables": {file.name: blake2b(file.read_bytes()) for file in sorted(folder.glob("*.csv"))},
         "arrays": {file.name: _stamp(file) for file in sorted(folder.glob("*.npy"))},
@@ -100,7 +146,7 @@ def read_corpus(path: Path) -> Corpus:
     Raises ``InputError`` if the folder is not a corpus or one of its files cannot be used.
     """
     about = _read_about(path)
-    features = {m: _read_features(path, m) for m in MODALITIES if m in about["hashes"]}
+    features = {m: open_features(path, m) for m in MODALITIES if m in about["hashes"]}
     table = read_table(path / "utterances.csv")
     content = table.pop(RESERVED).to_numpy(dtype=object) if RESERVED in table else None
     corpus = Corpus(
@@ -112,6 +158,8 @@ def read_corpus(path: Path) -> Corpus:
         events=read_table(path / "events.csv") if (path / "events.csv").exists() else None,
         published=read_table(path / "folds.csv") if (path / "folds.csv").exists() else None,
         notes=tuple(about["notes"]),
+        clips=read_table(path / "clips.csv") if (path / "clips.csv").exists() else None,
+        media=path / about["media"] if about["media"] else None,
         path=path,
     )
     _check_tables(path, about["tables"])
@@ -155,7 +203,8 @@ def _changed(file: Path) -> InputError:
     )
 
 
-def _read_features(path: Path, modality: str) -> Ragged:
+def open_features(path: Path, modality: str) -> Ragged:
+    """The frames of a modality in a corpus folder, memory-mapped."""
     values = open_array(path / f"{modality}.values.npy")
     offsets = open_array(path / f"{modality}.offsets.npy")
     try:
@@ -189,6 +238,7 @@ def _check_about(file: Path, about: Any) -> None:
             f"{file} has format {about.get('format')}, this version reads format {FORMAT}: {again}"
         )
     about.setdefault("arrays", {})  # not recorded: every array is hashed again
+    about.setdefault("media", "")
     for key, (kind, inside) in _ABOUT.items():
         if key not in about:
             raise InputError(f"{file} lacks {key}: {again}")

@@ -4,9 +4,11 @@ Protocols:
 
 - ``published``: the split the corpus came with (one fold), or its published folds;
 - ``random``: class-stratified folds over utterances (the habit; it leaks speakers);
-- ``by-speaker`` / ``by-dialogue``: no speaker (dialogue) is in two parts of a fold.
+- ``by-speaker`` / ``by-dialogue`` / ``by-session``: no speaker (dialogue, session) is in two parts
+  of a fold. With as many folds as there are groups, each is tested once: leave one speaker (one
+  session) out.
 
-Test parts of the last three tile the corpus. The development part is an eighth of what remains.
+Test parts of all but the first tile the corpus. The development part is an eighth of what remains.
 The report of every fold counts what its learning part (train and dev: both decide the fitted
 model) shares with its test part.
 """
@@ -23,7 +25,7 @@ import pandas as pd
 from mmer_lib.corpora.base import PARTS, Corpus
 from mmer_lib.errors import InputError, check_whole, unknown
 
-PROTOCOLS = ("published", "random", "by-speaker", "by-dialogue")
+PROTOCOLS = ("published", "random", "by-speaker", "by-dialogue", "by-session")
 MAX_SEED = 2**32 - 1  # of the splitters of scikit-learn
 DEV_PARTS = 8  # the development part is one of this many parts of what is not test
 
@@ -122,6 +124,7 @@ def possible_protocols(corpus: Corpus, n_folds: int = 2) -> list[str]:
         "random": len(corpus) >= n_folds,
         "by-speaker": groups("speaker") >= n_folds,
         "by-dialogue": groups("dialogue") >= n_folds,
+        "by-session": groups("session") >= n_folds,
     }
     return [protocol for protocol in PROTOCOLS if allowed[protocol]]
 

@@ -41,7 +41,13 @@ from mmer_lib.corpora.base import (
     check_finite,
     release,
 )
-from mmer_lib.corpora.folder import new_folder, open_array, read_corpus, write_tables
+from mmer_lib.corpora.folder import (
+    ArrayWriter,
+    new_folder,
+    open_array,
+    read_corpus,
+    write_tables,
+)
 from mmer_lib.errors import InputError, check_path, unknown
 
 WITHOUT_VIDEO = ("keep", "drop", "released")
@@ -83,7 +89,7 @@ def processed(path: str | Path, dest: str | Path, without_video: str = "keep") -
     with new_folder(target) as folder:
         with ExitStack() as stack:
             writers = {
-                modality: stack.enter_context(closing(_Writer(folder, modality, width)))
+                modality: stack.enter_context(closing(ArrayWriter(folder, modality, width)))
                 for modality, (_, width) in shapes.items()
             }
             union = _Union(writers)
@@ -286,43 +292,10 @@ def _common_shapes(parts: list[_Part]) -> dict[str, tuple[int, int]]:
 # -- the corpus ------------------------------------------------------------------------------------
 
 
-class _Writer:
-    """``<modality>.values.npy`` and ``.offsets.npy`` of a corpus folder, row by row.
-
-    The header is written again at the end, when the number of frames is known; numpy leaves room
-    in it for the first length to grow.
-    """
-
-    def __init__(self, folder: Path, modality: str, width: int) -> None:
-        self.values = folder / f"{modality}.values.npy"
-        self.offsets = folder / f"{modality}.offsets.npy"
-        self._width = width
-        self._ends = [0]
-        self._stream = self.values.open("wb")
-        self._write_header()
-
-    def append(self, frames: np.ndarray) -> None:
-        """Add the frames (T, F) float32 of the next utterance."""
-        self._stream.write(frames.astype("<f4", order="C", copy=False).tobytes())
-        self._ends.append(self._ends[-1] + len(frames))
-
-    def close(self) -> None:
-        """Make both files whole."""
-        self._stream.seek(0)
-        self._write_header()
-        self._stream.close()
-        np.save(self.offsets, np.array(self._ends, dtype=np.int64))
-
-    def _write_header(self) -> None:
-        shape = (self._ends[-1], self._width)
-        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(self._stream, header)
-
-
 class _Union:
     """Every utterance once, whatever the number of folds it is in."""
 
-    def __init__(self, writers: dict[str, _Writer]) -> None:
+    def __init__(self, writers: dict[str, ArrayWriter]) -> None:
         self.writers = writers
         self.utterances: list[dict[str, object]] = []  # id, label, content
         self.published: dict[str, dict[int, str]] = {}  # fold -> row -> part

@@ -40,6 +40,7 @@ _CLAIMS = {
     "random": "new utterances from the same speakers and dialogues (folds over utterances)",
     "by-speaker": "new speakers like these",
     "by-dialogue": "new dialogues like these",
+    "by-session": "new sessions like these",
 }
 
 

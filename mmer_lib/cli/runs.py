@@ -1,0 +1,132 @@
+"""``mmer sweep`` and ``mmer compare``: train configurations, judge pairs of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mmer_lib.cli.shell import app, example
+from mmer_lib.cli.tables import score_table, verdict_table
+from mmer_lib.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mmer_lib.store import ResultStore
+
+
+@app.command(
+    epilog=example("mmer sweep synthetic --models self-AT cross-AT --seeds 1 --store runs/sweep")
+)
+def sweep(
+    corpus: Annotated[str, typer.Argument(help="A corpus folder, or NAME[,OPTION=VALUE...].")],
+    store: Annotated[Path, typer.Option(metavar="DIR", help="The result store.")],
+    models: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME ...", help="Configurations. [default: the paper's grid]"),
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="published, random, by-speaker, by-dialogue or by-session.")
+    ] = "random",
+    folds: Annotated[int, typer.Option(help="Folds (ignored by published).")] = 5,
+    seeds: Annotated[int, typer.Option(help="Runs a fold.")] = 10,
+    epochs: Annotated[int, typer.Option(help="At most.")] = 100,
+    patience: Annotated[int, typer.Option(help="Epochs without a better one.")] = 10,
+    lr: Annotated[float, typer.Option(help="Adam's learning rate.")] = 1e-3,
+    batch_size: Annotated[int, typer.Option(help="Utterances a step.")] = 32,
+    width: Annotated[int, typer.Option(help="Width of the sequences, D.")] = 120,
+    heads: Annotated[int, typer.Option(help="Attention heads, H.")] = 6,
+    jobs: Annotated[int, typer.Option(help="Worker processes.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    metric: Annotated[str, typer.Option(help="The score that is printed.")] = "balanced_accuracy",
+) -> None:
+    """Train configurations on every fold and seed.
+
+    Finished runs are kept in the store and never run again.
+    """
+    from mmer_lib import stats
+    from mmer_lib.corpora import load_corpus
+    from mmer_lib.metrics import METRICS
+    from mmer_lib.model import PAPER_GRID, usable
+    from mmer_lib.store import ResultStore
+    from mmer_lib.sweep import Plan, run_plan
+    from mmer_lib.train import TrainConfig
+
+    if metric not in METRICS:
+        raise unknown("metric", metric, METRICS)
+    data = load_corpus(corpus)
+    plan = Plan(
+        data,
+        tuple(models or usable(PAPER_GRID, data)),
+        protocol,
+        folds,
+        seeds,
+        train=TrainConfig(epochs, patience, lr, batch_size=batch_size, device=device),
+        model={"width": width, "heads": heads},
+    )
+    plan.runs()  # what cannot be run is told of before a store is made
+    runs = run_plan(plan, ResultStore(store), jobs)
+    typer.echo(score_table(stats.summary(runs, metric), metric))
+    pairs = [f"{a}:{b}" for a, b in stats.planned_pairs(runs["configuration"].unique())]
+    if pairs:
+        typer.echo(f"\nNext: mmer compare {store} --pairs {' '.join(pairs)}")
+
+
+@app.command(epilog=example("mmer compare runs/sweep --pairs cross-AT:self-AT --margin 0.01"))
+def compare(
+    store: Annotated[Path, typer.Argument(help="A result store, of `mmer sweep` or a study.")],
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option(metavar="A:B ...", help="[default: every cross-X with its self-X]"),
+    ] = None,
+    metric: Annotated[str, typer.Option(help="A score of the table.")] = "balanced_accuracy",
+    margin: Annotated[float, typer.Option(help="What would not matter; 0.01 is a point.")] = 0.01,
+    alpha: Annotated[float, typer.Option(help="Error rate of the tests.")] = 0.05,
+    plan: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Only the runs of this plan, e.g. sweep or grid."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, for programs.")] = False,
+) -> None:
+    """Judge pairs: different, equivalent, or not shown?"""
+    from mmer_lib import stats
+    from mmer_lib.store import ResultStore
+
+    runs = _runs_of_one_study(ResultStore(store, create=False), plan)
+    wanted = [_read_pair(text) for text in pairs or []]
+    wanted = wanted or stats.planned_pairs(runs["configuration"].unique())
+    if not wanted:
+        names = ", ".join(runs["configuration"].unique())
+        raise InputError(f"no cross-X with a self-X beside it: name --pairs A:B out of {names}")
+    estimand = "new data" if runs["fold"].nunique() > 1 else "new seeds"
+    verdicts = stats.compare_planned(runs, wanted, metric, margin, alpha, estimand)
+    if as_json:
+        typer.echo(verdicts.to_json(orient="records", indent=1, double_precision=15))
+        return
+    typer.echo(verdict_table(verdicts) + "\n")
+    for sentence in verdicts["sentence"]:
+        typer.echo(sentence)
+
+
+def _runs_of_one_study(store: ResultStore, plan: str | None) -> pd.DataFrame:
+    """The runs of ``plan``, or all runs, if they can be compared.
+
+    Raises ``InputError`` that names the plans, if there is more than one study in the store.
+    """
+    runs = store.to_frame() if plan is None else store.plan(plan)
+    if runs["study"].nunique() > 1:
+        names = sorted(file.stem for file in store.path.glob("plans/*.json"))
+        raise InputError(
+            f"{store.path} holds runs of {runs['study'].nunique()} studies, which cannot be "
+            f"compared with each other: choose one with --plan {' or '.join(names)}"
+        )
+    return runs
+
+
+def _read_pair(text: str) -> tuple[str, str]:
+    a, colon, b = text.partition(":")
+    if not (a and colon and b):
+        raise InputError(f"--pairs {text!r}: write A:B, e.g. cross-AT:self-AT")
+    return a, b

@@ -1,0 +1,61 @@
+"""``mmer study``: run the notebooks, print the verdicts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mmer_lib.cli.shell import app, complain, example
+from mmer_lib.cli.tables import verdict_table
+
+if TYPE_CHECKING:
+    from mmer_lib.pipeline import Study
+
+
+@app.command(
+    epilog=example("mmer study --set '*.corpus=runs/corpora/mine' 03.seeds=3 --out runs/mine")
+)
+def study(
+    profile: Annotated[str, typer.Option(help="Sizes: quick, ci or paper.")] = "quick",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NOTEBOOK.PARAM=VALUE ...", help="Parameters to change."),
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="NN ...", help="These notebooks alone.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run folder. [default: runs/PROFILE]")
+    ] = None,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Write the outputs back into notebooks/.")
+    ] = False,
+) -> int:
+    """Run the notebooks; print the verdicts."""
+    from mmer_lib.pipeline import StudyError, run_study
+
+    try:
+        done = run_study(profile, settings or [], only or [], out, refresh)
+    except StudyError as error:
+        return complain(str(error), 1)
+    _describe_study(done)
+    return 0
+
+
+def _describe_study(done: Study) -> None:
+    typer.echo(f"\nnotebooks  {_short(done.folder / 'notebooks')}  (open them with `make lab`)")
+    typer.echo(f"figures    {_short(done.figures)}")
+    typer.echo(f"store      {_short(done.store)}")
+    if done.verdicts:
+        import pandas as pd
+
+        typer.echo(f"verdicts   {_short(done.verdicts)}\n")
+        typer.echo(verdict_table(pd.read_csv(done.verdicts)))
+
+
+def _short(path: Path) -> Path:
+    """``path`` from where we are, if it is below."""
+    here, there = Path.cwd().resolve(), path.resolve()
+    return there.relative_to(here) if there.is_relative_to(here) else path
