@@ -7,13 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 from real_data import real_data
 
 from mmer_lib import cli, pipeline
+from mmer_lib.cli.describe import PLAIN, blocks_fit, histograms
 from mmer_lib.cli.tables import score_table
-from mmer_lib.corpora import CORPORA, Corpus, load_corpus
+from mmer_lib.corpora import CORPORA, Corpus, Ragged, load_corpus
+from mmer_lib.features.registry import EXTRACTORS
 
 SIZES = ["--epochs", "2", "--width", "8", "--heads", "2", "--seeds", "1", "--folds", "3"]
 COMMANDS = [
@@ -241,10 +245,111 @@ def test_corpus_info_tells_classes_lengths_and_leaks(corpus, capsys):
     told = capsys.readouterr().out
     data = load_corpus(corpus)
     assert f"60 utterances, fingerprint {data.fingerprint}" in told
-    assert "speakers: 10" in told
+    assert "speakers: 10 with" in told
     for protocol in ("random", "by-speaker", "by-dialogue"):
         leak = data.folds(protocol, 3)[0].leakage.sentence()
         assert f"{protocol}, fold 1 of 3: {leak}" in told
+    for part, digest in data.hashes.items():
+        assert f"hash of {part}: {digest}" in told
+
+
+def test_corpus_info_counts_classes_in_every_speaker_and_fold(corpus, capsys):
+    assert cli.main(["corpus", "info", str(corpus), "--folds", "3"]) == 0
+    told = [line.split() for line in capsys.readouterr().out.splitlines()]
+    data = load_corpus(corpus)
+    for speaker, rows in data.utterances.groupby("speaker"):
+        counts = np.bincount(rows["label"], minlength=len(data.classes))
+        assert [speaker, *map(str, counts)] in told
+    for fold in data.folds("by-speaker", 3):
+        sizes = [fold.index + 1, len(fold.train), len(fold.dev), len(fold.test)]
+        counts = np.bincount(data.labels[fold.test], minlength=len(data.classes))
+        assert [*map(str, sizes), *map(str, counts)] in told
+
+
+def test_corpus_info_draws_lengths_as_bars():
+    lengths = [5] * 4 + [6] * 2 + [9]
+    sequences = [np.zeros((n, 1), np.float32) for n in lengths]
+    table = pd.DataFrame({"id": map(str, range(7)), "label": [0, 1, 0, 1, 0, 1, 0]})
+    data = Corpus("x", ("a", "b"), table, {"text": Ragged.from_list(sequences, 1)})
+    assert "text      5 █▄  ▂ 9 frames" in histograms(data)
+    assert "text      5 @=  : 9 frames" in histograms(data, PLAIN)
+
+
+@pytest.mark.parametrize(("encoding", "fit"), [("utf-8", True), ("ascii", False), (None, False)])
+def test_blocks_are_drawn_only_where_the_terminal_knows_them(encoding, fit):
+    class Stream:
+        pass
+
+    stream = Stream()
+    stream.encoding = encoding
+    assert blocks_fit(stream) is fit
+
+
+# -- features from media ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recordings(tmp_path) -> Path:
+    """A manifest of four tones with lines; the last file is cut off."""
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    for i in range(4):
+        tone = 0.3 * np.sin(2 * np.pi * 200 * (i + 1) * np.arange(8000) / 16000)
+        soundfile.write(folder / f"{i}.wav", tone, 16000)
+    cut = folder / "3.wav"
+    cut.write_bytes(cut.read_bytes()[:-9000])
+    rows = [f"{i}.wav,line number {i},{'ab'[i % 2]}" for i in range(4)]
+    (folder / "all.csv").write_text("\n".join(["audio,text,label", *rows]))
+    return folder / "all.csv"
+
+
+def make_recordings(recordings: Path, dest: Path, *more: str) -> list[str]:
+    return ["corpus", "make", "manifest", str(recordings), str(dest), "--cache",
+            str(dest.parent / "cache"), *more]  # fmt: skip
+
+
+def test_corpus_make_takes_features_by_name_and_tells_what_could_not_be_read(
+    recordings, tmp_path, capsys
+):
+    features = ["--audio", "logmel,bands=8", "--text", "hashed,size=16", "--jobs", "2"]
+    assert cli.main(make_recordings(recordings, tmp_path / "corpus", *features)) == 0
+    assert "1 of 4 clips could not be read" in capsys.readouterr().out
+    corpus = load_corpus(tmp_path / "corpus")
+    assert corpus.widths == {"audio": 8, "text": 16}
+    assert corpus.features["audio"].lengths[3] == 0
+
+
+def test_corpus_make_strict_stops_at_the_first_unreadable_file(recordings, tmp_path, mistake):
+    told = mistake(*make_recordings(recordings, tmp_path / "corpus", "--strict"))
+    assert "3.wav" in told
+    assert not (tmp_path / "corpus").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--audio", "mfc"], "did you mean 'mfcc'"),
+        (["--video", "dct"], "has no video"),
+        (["--jobs", "0"], "jobs=0"),
+        (["--set", "audio=mfcc", "--audio", "mfcc"], "say it once"),
+        (["--text", "hf:nobody/nothing-at-all"], "nobody/nothing-at-all"),
+    ],
+)
+def test_features_that_cannot_be_made_are_told_of(recordings, tmp_path, mistake, more, told):
+    assert told in mistake(*make_recordings(recordings, tmp_path / "corpus", *more))
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_features_of_a_source_that_has_them_finished_are_refused(mistake, tmp_path):
+    told = mistake("corpus", "make", "synthetic", tmp_path / "corpus", "--audio", "mfcc")
+    assert "--audio: synthetic takes no such option" in told
+
+
+def test_corpus_features_lists_every_extractor(capsys):
+    assert cli.main(["corpus", "features"]) == 0
+    told = capsys.readouterr().out
+    for name in (name for kinds in EXTRACTORS.values() for name in kinds):
+        assert f"  {name}: " in told
 
 
 def test_corpus_info_of_something_else_is_told(mistake, tmp_path):

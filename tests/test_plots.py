@@ -139,6 +139,22 @@ def leakage_reports() -> pd.DataFrame:
     return pd.DataFrame(counts, index=["random", "by-speaker"])
 
 
+WORDS = pd.DataFrame({"start": [0.1, 0.4], "end": [0.4, 0.9], "word": ["Good", "day"]})
+
+
+def spoken() -> dict[str, object]:
+    """A tone of 1 kHz for a second, ten pictures of rising brightness, two words, two events."""
+    level = np.linspace(0, 255, 10).astype(np.uint8)
+    moments = {"modality": ["audio", "text"], "time": [0.5, np.nan], "role": ["stress", "word"]}
+    return {
+        "waveform": np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000),
+        "pictures": np.broadcast_to(level[:, None, None, None], (10, 8, 8, 3)),
+        "times": (np.arange(10) + 0.5) / 10,
+        "words": WORDS,
+        "events": pd.DataFrame(moments),
+    }
+
+
 GRID = list(paper.CONFIGURATIONS)
 PUBLISHED = metrics.read_table(paper.published_table(), "released code")
 ENDS = ("low", "high", "low_equivalence", "high_equivalence")
@@ -207,6 +223,9 @@ FIGURES: dict[str, Callable[[], Axes | Figure]] = {
     "utterance, uneven": lambda: plots.utterance(
         {"audio": np.ones((500, 4)), "text": np.zeros((1, 3))}, EVENTS.iloc[:0]
     ),
+    "recording": lambda: plots.recording(**spoken()),
+    "recording, words alone": lambda: plots.recording(words=WORDS),
+    "recording, a click": lambda: plots.recording(np.ones(100)),
     "map": lambda: plots.attention_map(
         attention(8, 7), "text", "audio", EVENTS.iloc[2:], EVENTS.iloc[:2]
     ),
@@ -657,6 +676,15 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         lambda: plots.utterance(features(), EVENTS.assign(frame=40)),
         r"at frame 40 of 7 frames",
     ),
+    "pictures without times": (
+        lambda: plots.recording(pictures=np.zeros((3, 8, 8, 3))),
+        r"pictures of shape \(3, 8, 8, 3\) with 0 times",
+    ),
+    "a recording of nothing": (plots.recording, "neither sound nor pictures nor words"),
+    "words without an end": (
+        lambda: plots.recording(np.ones(999), words=WORDS.drop(columns="end")),
+        "words without column end",
+    ),
     "maps of all heads": (
         lambda: plots.attention_map(np.ones((2, 3, 4)), "text", "audio"),
         r"not of shape \(2, 3, 4\): choose an utterance and a head",
@@ -692,3 +720,25 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(case: str) -> None:
     with pytest.raises(InputError, match=message) as refused:
         draw()
     assert "\n" not in str(refused.value)
+
+
+def test_a_recording_shows_a_tone_at_its_frequency_and_pictures_at_their_moments() -> None:
+    faces, words, wave, spectrum = plots.recording(**spoken()).axes
+    level = spectrum.images[0].get_array()
+    top = np.asarray(level).mean(axis=1).argmax() * 8.0 / (len(level) - 1)
+    assert top == pytest.approx(1.0, abs=0.05)
+    shown = [float(np.asarray(image.get_array()).mean()) for image in faces.images]
+    assert shown == sorted(shown)
+    assert [text.get_text() for text in words.texts] == ["Good", "day"]
+    assert {ax.get_xlim() for ax in (faces, words, wave, spectrum)} == {(0.0, 1.0)}
+
+
+def test_a_recording_marks_the_events_that_have_a_time_and_no_others() -> None:
+    *_, wave, _ = plots.recording(**spoken()).axes
+    marks = [line for line in wave.lines if line.get_marker() == ROLES["stress"][0]]
+    assert [line.get_xdata()[0] for line in marks] == [0.5]
+
+
+def test_what_a_recording_lacks_is_said_to_be_missing() -> None:
+    texts = [[t.get_text() for t in ax.texts] for ax in plots.recording(words=WORDS).axes]
+    assert [("missing" in found) for found in texts] == [True, False, True, True]

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from mmer_lib.cli.describe import blocks_fit, describe
 from mmer_lib.cli.shell import corpus_app, example
 from mmer_lib.errors import InputError, unknown
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from mmer_lib.corpora import Corpus
-
+_FEATURES = "FEATURES"
+_FEATURES_HELP = "NAME[,OPTION=VALUE...] as `mmer corpus features` lists, or none."
+FLAGS = ("audio", "video", "text", "jobs", "device", "cache", "strict")
 PLACES = ("path", "dest")  # what a corpus source reads and writes: arguments here, not options
 
 
 @corpus_app.command(
     "make",
-    epilog=example("mmer corpus make synthetic runs/corpora/lookups --set cross_binding=1"),
+    epilog=example("mmer corpus make iemocap RELEASE runs/corpora/iemocap --text minilm --jobs 2"),
 )
 def make_corpus(
     name: Annotated[str, typer.Argument(help="A source that `mmer corpus list` names.")],
@@ -32,14 +33,35 @@ def make_corpus(
         list[str] | None,
         typer.Option("--set", metavar="OPTION=VALUE ...", help="Options of the source."),
     ] = None,
+    audio: Annotated[str | None, typer.Option(metavar=_FEATURES, help=_FEATURES_HELP)] = None,
+    video: Annotated[str | None, typer.Option(metavar=_FEATURES, help="Likewise.")] = None,
+    text: Annotated[str | None, typer.Option(metavar=_FEATURES, help="Likewise.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Worker processes. [default: 1]")] = None,
+    device: Annotated[str | None, typer.Option(help="Of networks. [default: cpu]")] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Finished features. [default: $MMER_CACHE or ~/.cache/mmer]"
+        ),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first file that cannot be read.")
+    ] = False,
 ) -> None:
-    """Write a corpus folder from a source."""
+    """Write a corpus folder from a source.
+
+    Features that are finished are kept: the same command goes on where it stopped. A file that
+    cannot be read counts as missing and is listed in DEST/unreadable.csv.
+    """
     from mmer_lib.corpora import CORPORA, corpus_options, read_options
 
     if name not in CORPORA:
         raise unknown("corpus", name, CORPORA)
     known = corpus_options(name)
     given: dict[str, Any] = dict(_read_option(text) for text in settings or [])
+    flags = {"audio": audio, "video": video, "text": text, "jobs": jobs, "device": device,
+             "cache": cache and str(cache), "strict": strict or None}  # fmt: skip
+    given.update(_check_flags(name, known, given, flags))
     dest = _assign_places(name, places, given, reads="path" in known)
     if dest.exists():
         raise InputError(f"{dest} already exists: remove it or choose another destination")
@@ -49,7 +71,25 @@ def make_corpus(
         made = CORPORA[name](**read_options(name, given))
         made.save(dest)
     typer.echo(f"{dest}: {len(made)} utterances, {', '.join(made.modalities)}")
+    for note in made.notes:
+        typer.echo(f"note: {note}")
     typer.echo(f"Look at it with `mmer corpus info {dest}`")
+
+
+def _check_flags(
+    name: str, known: Mapping[str, Any], given: Mapping[str, Any], flags: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The flags that were given, if the source takes them and ``--set`` does not say them too."""
+    chosen = {flag: value for flag, value in flags.items() if value is not None}
+    for flag in chosen:
+        if flag not in known:
+            raise InputError(
+                f"--{flag}: {name} takes no such option, its features are finished. "
+                f"`mmer corpus list` names the options"
+            )
+        if flag in given:
+            raise InputError(f"--{flag} and --set {flag}=...: say it once")
+    return chosen
 
 
 def _assign_places(name: str, places: list[str], given: dict[str, Any], reads: bool) -> Path:
@@ -79,64 +119,11 @@ def show_corpus(
     corpus: Annotated[str, typer.Argument(help="A corpus folder, or NAME[,OPTION=VALUE...].")],
     folds: Annotated[int, typer.Option(help="Folds of the protocols that are reported.")] = 5,
 ) -> None:
-    """Classes, lengths, speakers, and what the folds leak."""
+    """Classes, speakers, lengths, recipes, folds and their leaks."""
     from mmer_lib.corpora import load_corpus
 
-    data = load_corpus(corpus)
-    typer.echo(f"{data.name}: {len(data)} utterances, fingerprint {data.fingerprint}\n")
-    for table in (_class_counts(data), _modality_table(data)):
-        typer.echo(table.to_string(index=False) + "\n")
-    for column in ("speaker", "dialogue"):
-        names = data.known(column)
-        typer.echo(f"{column}s: {'not stated' if names is None else len(set(names))}")
-    typer.echo("")
-    for line in _leakage_lines(data, folds):
-        typer.echo(line)
-    for note in data.notes:
-        typer.echo(f"note: {note}")
-
-
-def _class_counts(data: Corpus) -> pd.DataFrame:
-    import numpy as np
-    import pandas as pd
-
-    counts = np.bincount(data.labels, minlength=len(data.classes))
-    shares = [f"{100 * n / len(data):.1f} %" for n in counts]
-    return pd.DataFrame({"class": data.classes, "utterances": counts, "share": shares})
-
-
-def _modality_table(data: Corpus) -> pd.DataFrame:
-    """A row a modality; lengths are in frames, of the utterances that have it."""
-    import numpy as np
-    import pandas as pd
-
-    rows = []
-    for modality in data.modalities:
-        lengths = data.features[modality].lengths
-        there = lengths[lengths > 0]
-        quantiles = np.quantile(there, [0, 0.25, 0.5, 0.75, 1]) if len(there) else np.zeros(5)
-        rate = data.recipe.get(modality, {}).get("rate")
-        rows.append(
-            {
-                "modality": modality,
-                "features": data.features[modality].width,
-                "frames a second": "unknown" if rate is None else f"{rate:g}",
-                "frames (min, quartiles, max)": " ".join(f"{q:.0f}" for q in quantiles),
-                "missing": int((lengths == 0).sum()),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _leakage_lines(data: Corpus, folds: int) -> list[str]:
-    from mmer_lib.corpora.folds import possible_protocols
-
-    lines = []
-    for protocol in possible_protocols(data, folds):
-        first = data.folds(protocol, folds)[0]
-        note = f" ({first.note})" if first.note else ""
-        lines.append(f"{protocol}, fold 1 of {first.n_folds}: {first.leakage.sentence()}{note}")
-    return lines
+    for block in describe(load_corpus(corpus), folds, blocks_fit(sys.stdout)):
+        typer.echo(block + "\n")
 
 
 @corpus_app.command("list", epilog=example("mmer corpus list"))
@@ -150,8 +137,25 @@ def list_corpora() -> None:
         known = corpus_options(name)
         typer.echo(f"{name}: {(source.__doc__ or '').splitlines()[0].replace('``', '')}")
         typer.echo(f"    mmer corpus make {name} {'SOURCE ' if 'path' in known else ''}DEST")
-        options = [f"{k}={p.default}" for k, p in known.items() if k not in PLACES]
-        if options:
-            indent = " " * 10
-            told = fill(" ".join(options), 100, initial_indent=indent, subsequent_indent=indent)
-            typer.echo(f"    --set {told.lstrip()}")
+        flags = [f"--{k} {p.default}" for k, p in known.items() if k in FLAGS and p.default]
+        options = [f"{k}={p.default}" for k, p in known.items() if k not in (*PLACES, *FLAGS)]
+        for lead, told in (("", flags), ("--set ", options)):
+            if told:
+                indent = " " * (4 + len(lead))
+                text = fill(" ".join(told), 100, initial_indent=indent, subsequent_indent=indent)
+                typer.echo(f"    {lead}{text.lstrip()}")
+
+
+@corpus_app.command("features", epilog=example("mmer corpus features"))
+def list_features() -> None:
+    """Every way to make features from media, with its options."""
+    from textwrap import fill
+
+    from mmer_lib.features.registry import EXTRACTORS, example
+
+    for modality, kinds in EXTRACTORS.items():
+        typer.echo(f"--{modality}")
+        for name, kind in kinds.items():
+            typer.echo(f"  {name}: {(kind.__doc__ or '').splitlines()[0].replace('``', '')}")
+            typer.echo(fill(example(name, kind), 100, initial_indent="      ",
+                            subsequent_indent="      ", break_long_words=False))  # fmt: skip

@@ -7,6 +7,7 @@ that a corpus of any size can be written with little memory.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -74,7 +75,14 @@ def _run(
     from joblib import Parallel, delayed
 
     parallel = Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2 * n_jobs")
-    yield from parallel(delayed(work)(some) for some in rounds)
+    finished = parallel(delayed(work)(some) for some in rounds)
+    try:
+        for outcomes in finished:  # not `yield from`, which would close it outside of the below
+            yield outcomes
+    finally:
+        with warnings.catch_warnings():  # joblib tells of rounds that nobody waits for any more
+            warnings.simplefilter("ignore", UserWarning)
+            finished.close()
 
 
 def _extract_each(

@@ -43,6 +43,9 @@ ROLES = {
     "answer": ("*", "#D55E00"),
     "decoy": ("X", "#777777"),
     "emotion": ("o", "#009E73"),
+    "word": ("o", "#CC79A7"),
+    "apex": ("^", "#56B4E9"),
+    "stress": ("D", "#E69F00"),
 }
 OTHER_ROLE = ("d", INK)
 MARKERS_LIFT = 12  # points above a panel that event markers take
