@@ -11,13 +11,20 @@ from inspect import Parameter
 from pathlib import Path
 from typing import Any
 
+from mmer_lib.corpora.acted import crema_d, ravdess
 from mmer_lib.corpora.base import MODALITIES, PARTS, Corpus, Ragged
 from mmer_lib.corpora.folder import read_corpus
 from mmer_lib.corpora.folds import PROTOCOLS, Fold, Leakage, make_folds
 from mmer_lib.corpora.frames import frames
+from mmer_lib.corpora.iemocap import iemocap
+from mmer_lib.corpora.manifest import manifest
+from mmer_lib.corpora.meld import meld
 from mmer_lib.corpora.mmmo import mmmo
+from mmer_lib.corpora.mmsa import mmsa
 from mmer_lib.corpora.mosi import mosi
+from mmer_lib.corpora.paired import paired
 from mmer_lib.corpora.processed import processed
+from mmer_lib.corpora.staged import staged
 from mmer_lib.corpora.synthetic import synthetic
 from mmer_lib.errors import InputError, check_path, unknown
 from mmer_lib.options import convert_options, options_of, split_specification
@@ -28,11 +35,23 @@ __all__ = [
 ]  # fmt: skip
 
 CORPORA: dict[str, Callable[..., Corpus]] = {
+    # embedded: a planted truth, no data needed
     "synthetic": synthetic,
+    "staged": staged,
+    # from raw media
+    "iemocap": iemocap,
+    "meld": meld,
+    "ravdess": ravdess,
+    "crema-d": crema_d,
+    "manifest": manifest,
+    # from finished features
     "processed": processed,
     "mosi": mosi,
     "mmmo": mmmo,
+    "mmsa": mmsa,
     "frames": frames,
+    # from finished corpora
+    "paired": paired,
 }
 
 

@@ -17,7 +17,7 @@ from mmer_lib.corpora.base import check_finite
 from mmer_lib.errors import InputError, check_path
 
 FLOATS, INTEGERS, TEXT = "f", "iu", "U"  # kinds of numpy dtypes
-_KINDS = {FLOATS: "floats", INTEGERS: "integers", TEXT: "text", INTEGERS + TEXT: "integers or text"}
+_KINDS = {FLOATS: "floats", INTEGERS: "integers", TEXT: "text"}
 
 
 def expect(
@@ -33,10 +33,11 @@ def expect(
     )
     if array.dtype.kind in kinds and fits:
         return array
+    named = " or ".join(name for kind, name in _KINDS.items() if kind in kinds)
     wanted = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
     raise InputError(
         f"{where}: {array.dtype} array of shape {array.shape}; "
-        f"expected {_KINDS[kinds]} of shape ({wanted})"
+        f"expected {named} of shape ({wanted})"
     )
 
 
