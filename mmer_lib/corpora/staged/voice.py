@@ -122,11 +122,13 @@ def speak(
         "pitch": round(50 + _SEMITONE * (pitch + given.pitch)),
         "range": round(50 * given.range),
     }
+    spans = [s for s in spans_of_words(text) if any(c.isalnum() for c in text[s[0] : s[1]])]
+    if not spans:
+        raise InputError(f"speak: nothing to say in {text!r}: a text with words expected")
     marked, positions = _mark(text, given.ending, stressed)
     raw, rate_in, events = _engine().say(marked, variant, settings)
-    if not len(raw) or not spans_of_words(text):
-        raise InputError(f"speak: nothing to say in {text!r}: a text with words expected")
-    words = _words(text, positions, events, len(raw) / rate_in)
+    heard = [(positions.get(place, -1), time) for place, time in events]
+    words = _words(spans, heard, len(raw) / rate_in)
     sound = _resample(raw, rate_in)
     return Spoken(_finish(sound, words, given, stressed, seed), words)
 
@@ -147,25 +149,23 @@ def _mark(text: str, ending: str, stressed: tuple[int, int] | None) -> tuple[str
 
 
 def _words(
-    text: str, positions: dict[int, int], events: Sequence[tuple[int, float]], seconds: float
+    spans: Sequence[tuple[int, int]], events: Sequence[tuple[int, float]], seconds: float
 ) -> tuple[Word, ...]:
-    """Word times from eSpeak's (place in SSML, seconds) events.
+    """Word times from (character, seconds) events.
 
     eSpeak says some pairs ("of the") as one word: the pair's time is shared out by characters.
     """
-    spans = [s for s in spans_of_words(text) if any(c.isalnum() for c in text[s[0] : s[1]])]
-    starts = np.full(len(spans), np.nan)
-    for place, time in events:
-        at = positions.get(place, -1)
+    starts = np.full(len(spans) + 1, np.nan)
+    for at, time in reversed(events):  # of two in a word the first counts
         for i, (first, last) in enumerate(spans):
-            if first <= at < last and np.isnan(starts[i]):
+            if first <= at < last:
                 starts[i] = time
-    starts[0] = 0.0
+    starts[[0, -1]] = 0.0, seconds
     edges = np.array([first for first, _ in spans] + [spans[-1][1]], float)
-    known = ~np.isnan(np.append(starts, seconds))
-    times = np.interp(edges, edges[known], np.append(starts, seconds)[known])
+    known = ~np.isnan(starts)
+    times = BEFORE + np.interp(edges, edges[known], starts[known])
     return tuple(
-        Word(first, last, float(BEFORE + start), float(BEFORE + end))
+        Word(first, last, float(start), float(end))
         for (first, last), start, end in zip(spans, times[:-1], times[1:], strict=True)
     )
 
