@@ -13,7 +13,8 @@ import mmer_lib
 
 LIBRARY = Path(mmer_lib.__file__).parent
 PART_OF = {  # part of the library -> its layer
-    "errors": 0, "options": 0, "pooling": 0, "metrics": 0, "stats": 0, "paper": 0, "encoders": 0, "features": 0,
+    "errors": 0, "options": 0, "pooling": 0, "metrics": 0, "stats": 0, "paper": 0, "encoders": 0,
+    "features": 0,
     "corpora": 1, "fusion": 1, "plots": 1,
     "model": 2,
     "train": 3, "maps": 3,

@@ -36,8 +36,7 @@ def expect(
     named = " or ".join(name for kind, name in _KINDS.items() if kind in kinds)
     wanted = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
     raise InputError(
-        f"{where}: {array.dtype} array of shape {array.shape}; "
-        f"expected {named} of shape ({wanted})"
+        f"{where}: {array.dtype} array of shape {array.shape}; expected {named} of shape ({wanted})"
     )
 
 

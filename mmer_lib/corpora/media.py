@@ -197,7 +197,10 @@ def _events_by_id(listing: Listing, modality: str) -> dict[str, list[dict[str, A
     if listing.events is None:
         return {}
     mine = listing.events[listing.events["modality"] == modality]
-    return {str(name): rows.to_dict("records") for name, rows in mine.groupby("id")}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for event in mine.to_dict("records"):
+        found.setdefault(str(event["id"]), []).append({str(k): v for k, v in event.items()})
+    return found
 
 
 def place_event(event: dict[str, Any], track: Track) -> dict[str, Any]:

@@ -51,21 +51,25 @@ def content_digest(clip: Clip) -> str:
     if clip.path is None:
         return _digest(stretch)
     try:
-        found = os.stat(clip.path)
-        return _digest(stretch + _file_digest(str(clip.path), found.st_size, found.st_mtime_ns))
+        return _digest(stretch + file_digest(clip.path).encode())
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise Unreadable(f"{clip.path}: {reason}. Expected a file that can be read") from error
 
 
+def file_digest(file: Path) -> str:
+    """32 hex digits of a file's content; read once while the file stays as it is."""
+    found = file.stat()
+    return _digest_of(str(file), found.st_size, found.st_mtime_ns)
+
+
 @lru_cache(maxsize=1 << 16)
-def _file_digest(path: str, size: int, changed: int) -> bytes:
-    """The content of a file; its size and time are there so that a change is noticed."""
+def _digest_of(path: str, size: int, changed: int) -> str:
     digest = hashlib.blake2b(digest_size=16)
     with open(path, "rb") as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
-    return digest.digest()
+    return digest.hexdigest()
 
 
 def _digest(data: bytes) -> str:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from mmer_lib.errors import InputError
+from mmer_lib.features.cache import file_digest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -87,7 +88,7 @@ def find_checkpoint(source: str) -> Checkpoint:
     digest = blake2b(digest_size=16)
     try:
         for file in sorted([*weights, *about]):
-            digest.update(f"{file.name}\0{_content(file)}\0".encode())
+            digest.update(f"{file.name}\0{file_digest(file)}\0".encode())
     except OSError as error:
         raise InputError(f"model {source!r}: cannot be read: {_reason(error)}") from error
     return _opened(folder, digest.hexdigest())
@@ -180,21 +181,6 @@ def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
 def _weights(folder: Path) -> list[Path]:
     """Safetensors if there are any, else pickles."""
     return _matching(folder, [_SAFE]) or _matching(folder, [_PICKLED])
-
-
-def _content(file: Path) -> str:
-    found = file.stat()
-    return _hashed(str(file), found.st_size, found.st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _hashed(file: str, size: int, changed: int) -> str:
-    """The hash of a file's content; its size and time are there so that a change is noticed."""
-    digest = blake2b(digest_size=16)
-    with open(file, "rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 @lru_cache(maxsize=2)

@@ -77,7 +77,7 @@ def _run(
     parallel = Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2 * n_jobs")
     finished = parallel(delayed(work)(some) for some in rounds)
     try:
-        for outcomes in finished:  # not `yield from`, which would close it outside of the below
+        for outcomes in finished:  # noqa: UP028  `yield from` would close it outside of the below
             yield outcomes
     finally:
         with warnings.catch_warnings():  # joblib tells of rounds that nobody waits for any more

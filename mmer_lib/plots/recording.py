@@ -129,15 +129,15 @@ def _show_spectrum(ax: Axes, sound: Floats, rate: int) -> None:
         return
     level, floor = spectrogram(sound, rate)
     ax.imshow(
-        level, origin="lower", aspect="auto", cmap=_SHADES, interpolation="nearest", vmin=floor, vmax=floor + _FLOOR,
-        extent=(0, len(sound) / rate, 0, rate / 2000),
+        level, origin="lower", aspect="auto", cmap=_SHADES, interpolation="nearest",
+        vmin=floor, vmax=floor + _FLOOR, extent=(0, len(sound) / rate, 0, rate / 2000),
     )  # fmt: skip
     ax.set_ylim(0, min(_HIGHEST, rate / 2) / 1000)
     dress(ax, "", "", "spectrogram\nkHz", spines=False, small=True)
 
 
 def spectrogram(sound: Floats, rate: int) -> tuple[Floats, float]:
-    """(frequencies, frames) in dB of Hann windows, and the level below which nothing is told apart."""
+    """(frequencies, frames) in dB, of Hann windows, and the level from which on it is shown."""
     size, hop = round(_WINDOW * rate), round(_HOP * rate)
     frames = np.lib.stride_tricks.sliding_window_view(sound, size)[::hop]
     power = abs(np.fft.rfft(frames * np.hanning(size), 512 if size <= 512 else size)) ** 2
