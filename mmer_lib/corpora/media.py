@@ -40,8 +40,9 @@ class Listing:
     """Labelled utterances and where their media lie; nothing is decoded yet.
 
     ``utterances`` is as in a corpus. ``clips[modality]`` has one clip an utterance, None where
-    there is none. ``events`` is planted truth in seconds (characters for text): columns ``id,
-    modality, time, character, role, key, value``; frames are found when features are made.
+    there is none. ``events`` is planted truth: columns ``id, modality, time`` (seconds),
+    ``character`` (its place in the words, else -1), ``role, key, value``; frames are found when
+    features are made.
     """
 
     name: str
@@ -116,7 +117,8 @@ def build_corpus(listing: Listing, dest: str | Path, extraction: Extraction) -> 
             for extractor in extractors.values()
         ]
         if listing.portable:
-            shutil.copytree(listing.root, folder / "media")
+            hidden = shutil.ignore_patterns(".*")  # what a killed process left half-written
+            shutil.copytree(listing.root, folder / "media", ignore=hidden)
         write_tables(_assemble(listing, made, folder), folder)
     return read_corpus(Path(dest))
 
@@ -224,7 +226,10 @@ def _assemble(listing: Listing, made: list[_Made], folder: Path) -> Corpus:
     kept = np.any([np.array(one.lengths) > 0 for one in made], axis=0)
     notes = [*listing.notes, *(note for one in made for note in one.notes())]
     if not kept.all():
-        notes.append(f"{(~kept).sum()} utterances of which nothing could be read are left out")
+        dropped = int((~kept).sum())
+        notes.append(
+            f"{dropped} of {len(kept)} utterances are left out: nothing of them could be read"
+        )
         _drop_rows(folder, kept)
     _write_failures(made, folder)
     return Corpus(

@@ -38,7 +38,7 @@ from mmer_lib.pipeline.notebooks import (
 from mmer_lib.pipeline.parameters import Settings, find_notebooks, read_settings
 
 PLACES = ("store", "figures", "results")  # parameters that say where something is written
-FACES = ("cli.py", "pipeline")  # parts of the library that decide no output
+FACES = ("cli", "pipeline")  # parts of the library that decide no output
 Say = Callable[..., None]  # as print
 
 # The notebooks' own defaults are the quick profile; "*" is every notebook with that parameter.
@@ -46,6 +46,7 @@ PROFILES: dict[str, Settings] = {
     "quick": {},
     "ci": {
         "*": {"corpus": "synthetic,utterances=160,classes=3,features=6"},
+        "01": {"recorded": "staged,utterances=14,speakers=2,jobs=2"},
         "03": {"folds": 2, "replicates": 2, "epochs": 1, "width": 8, "heads": 2, "jobs": 1},
     },
     "paper": {

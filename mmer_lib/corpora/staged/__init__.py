@@ -94,6 +94,7 @@ def read_staged(folder: str | Path) -> Listing:
         utterances=table.drop(columns=["audio", "video"]),
         clips=clips,
         root=root,
+        notes=("synthesized voices and drawn faces: good to learn on, no evidence on people",),
         events=pd.read_csv(root / "events.csv", dtype={"id": str}),
         portable=True,
     )

@@ -269,7 +269,7 @@ def word_times(folder: Path) -> dict[str, list[voice.Word]]:
 def _events(line: Line, words: list[voice.Word], folder: Path) -> list[dict[str, Any]]:
     """The words of emotion, the loudest moment of the stress and the apex of the face."""
     events = [
-        _event(line, "text", "word", character=word.first)
+        _event(line, "text", "word", word.start, word.first)
         for word in words
         if any(first <= word.first < last for first, last in line.sentence.spans)
     ]

@@ -293,7 +293,10 @@ class _Engine:
             _SYNCHRONOUS, 0, str(data.parent).encode(), _DONT_EXIT
         )
         if self.rate <= 0:
-            raise InputError(f"eSpeak NG cannot read its data at {data}: install the extra again")
+            raise InputError(
+                f"eSpeak NG cannot read its data at {data}: install the extra `staged` again, "
+                f"where the path is shorter than 150 characters"
+            )
         self.callback = _Callback(self._receive)  # kept: C holds no reference
         self.library.espeak_SetSynthCallback(self.callback)
 
