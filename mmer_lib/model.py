@@ -27,8 +27,8 @@ from mmer_lib.corpora.base import MODALITIES, Corpus
 from mmer_lib.corpora.batches import Batch
 from mmer_lib.encoders import FRONTS, EncoderConfig, SequenceEncoder
 from mmer_lib.errors import InputError, check_number, check_whole, unknown
-from mmer_lib.fusion import FUSIONS, Fused, build_fusion
-from mmer_lib.pooling import EPS, POOLINGS, concatenate, statistical_pool
+from mmer_lib.fusion import FUSIONS, QUERIES, Fused, FusionConfig, build_fusion
+from mmer_lib.pooling import EPS, POOLINGS, concatenate, mean_pool, statistical_pool
 
 LETTERS = {modality[0].upper(): modality for modality in MODALITIES}  # A, V, T
 # Time steps (in, out) of the released time-mixing convolutions; text has none.
@@ -58,7 +58,7 @@ class ModelConfig:
     name: str = "self-AVT"
     fusion: str = "self"
     modalities: tuple[str, ...] = MODALITIES
-    pooling: str = "sp"  # statistical pooling; "concat" for -nosp and for a single modality
+    pooling: str = "sp"  # over the vectors: sp, concat (-nosp, and where there is one), mean
     features: Mapping[str, int] = field(
         default_factory=lambda: {"audio": 120, "video": 2048, "text": 300}
     )
@@ -81,12 +81,19 @@ class ModelConfig:
     double: bool = False  # the released code computes in float64
     gru_dropout: float = 0.0  # the released code asks for .3, which torch ignores on one layer
     nonlinear_head: bool = False  # published: two linear layers with nothing between
+    # Switches of the fusion: see fusion.base. 0: the fusion's own size.
+    residual: bool = False  # add the query to what attention gives
+    query: str = "own"  # who asks: own, shuffled (another utterance) or uniform (nobody)
+    inner: int = 0
+    depth: int = 0
 
     def __post_init__(self) -> None:
         if self.fusion not in FUSIONS:
             raise unknown("fusion", self.fusion, FUSIONS)
         if self.pooling not in POOLINGS:
             raise unknown("pooling", self.pooling, POOLINGS)
+        if self.query not in QUERIES:
+            raise unknown("choice for query:", self.query, QUERIES)
         _check_modalities(self.modalities)
         for name in ("width", "heads", "hidden", "classes"):
             check_whole(name, getattr(self, name), at_least=1)
@@ -145,6 +152,13 @@ class ModelConfig:
             self.features[modality], self.width, front, mix, dropout, self.gru_dropout
         )
 
+    def for_fusion(self) -> FusionConfig:
+        """What the fusion needs of it."""
+        return FusionConfig(
+            self.modalities, self.width, self.heads, self.attention_dropout, self.inner, self.depth,
+            self.residual, self.query, self.classes, self.hidden,
+        )  # fmt: skip
+
 
 def _check_modalities(modalities: Sequence[str]) -> None:
     if not modalities:
@@ -181,7 +195,7 @@ PAPER_GRID = (
 )  # fmt: skip
 
 _GRAMMAR = re.compile(r"(?P<fusion>\w+)-(?P<letters>[A-Z]+)(?P<nosp>-nosp)?(?:@(?P<flavour>\w+))?")
-_STRUCTURE = {"name", "fusion", "modalities", "features", "lengths", "classes", "pooling"}
+_STRUCTURE = {"name", "fusion", "modalities", "features", "lengths", "classes"}
 SWITCHES: dict[str, type[Any]] = {
     f.name: type(f.default) for f in fields(ModelConfig) if f.name not in _STRUCTURE
 }
@@ -201,16 +215,19 @@ def parse_configuration(name: str, **overrides: object) -> ModelConfig:
     modalities = _parse_letters(head, match["letters"])
     if match["fusion"] not in FUSIONS:
         raise unknown(f"fusion in {head!r}:", match["fusion"], FUSIONS)
-    if match["fusion"] == "cross" and len(modalities) < 2:
-        raise InputError(f"{head!r}: cross-attention needs two modalities or more: use self")
+    least = FUSIONS[match["fusion"]].least
+    if len(modalities) < least:
+        raise InputError(f"{head!r}: {match['fusion']} needs {least} modalities or more: use self")
     flavour = match["flavour"] or "controlled"
     if flavour not in FLAVOURS:
         raise unknown("flavour", flavour, FLAVOURS)
-    pooling = "concat" if match["nosp"] or len(modalities) == 1 else "sp"
     written = _parse_switches(name, switches)
-    given = {**FLAVOURS[flavour], **overrides, **written}
+    if match["nosp"] and "pooling" in written:
+        raise InputError(f"{name!r}: -nosp says pooling=concat already: leave one of them out")
+    pooling = "concat" if match["nosp"] or len(modalities) == 1 else "sp"
+    given = {"pooling": pooling, **FLAVOURS[flavour], **overrides, **written}
     chosen = {key: _switch(name, key, value) for key, value in given.items()}
-    return ModelConfig(name, match["fusion"], modalities, pooling, **chosen)
+    return ModelConfig(name, match["fusion"], modalities, **chosen)
 
 
 def usable(names: Iterable[str], corpus: Corpus) -> list[str]:
@@ -289,18 +306,22 @@ class Recognizer(nn.Module):
         self.encoders = nn.ModuleDict(
             {m: SequenceEncoder(config.encoder(m)) for m in config.modalities}
         )
-        self.fusion = build_fusion(
-            config.fusion, config.modalities, config.width, config.heads, config.attention_dropout
-        )
-        n = 2 if config.pooling == "sp" else int(self.fusion.n_vectors)  # type: ignore[arg-type]
-        self.concat_linear = nn.Linear(n * config.width, config.hidden)
-        self.classifier = nn.Linear(config.hidden, config.classes)
+        self.fusion = build_fusion(config.fusion, config.for_fusion())
+        n = self.fusion.n_vectors
+        self.pooling = config.pooling if n > 1 else "concat"  # one vector has no deviation
+        if not self.fusion.classifies:
+            wide = {"sp": 2, "mean": 1, "concat": n}[self.pooling] * self.fusion.vector_width
+            self.concat_linear = nn.Linear(wide, config.hidden)
+            self.classifier = nn.Linear(config.hidden, config.classes)
         self.to(config.dtype)
 
     def forward(self, batch: Batch, need_weights: bool = False) -> Output:
         """A batch with every modality of the configuration -> logits (B, C) and ``Fused``."""
         sequences, masks = self.encode(batch)
-        fused = self.fusion(sequences, masks, need_weights)
+        asking = None if batch.partner is None else self.encode(batch.partner)
+        fused: Fused = self.fusion(sequences, masks, need_weights, asking)
+        if fused.logits is not None:
+            return Output(fused.logits, fused, masks)
         pooled = self.pool(fused)  # (B, 2D) or (B, n * D)
         hidden = self.concat_linear(pooled)
         if self.config.nonlinear_head:
@@ -316,9 +337,11 @@ class Recognizer(nn.Module):
         return sequences, masks
 
     def pool(self, fused: Fused) -> Tensor:
-        """One vector an utterance: (B, n, D) -> (B, 2D) by statistics or (B, n * D)."""
-        if self.config.pooling == "concat":
+        """One vector an utterance: (B, n, D) -> (B, 2D), (B, D) or (B, n * D)."""
+        if self.pooling == "concat":
             return concatenate(fused.vectors, fused.present)
+        if self.pooling == "mean":
+            return mean_pool(fused.vectors, fused.present)
         config = self.config
         return statistical_pool(fused.vectors, fused.present, config.sp_eps, config.std_first)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-POOLINGS = ("sp", "concat")
+POOLINGS = ("sp", "concat", "mean")
 EPS = 1e-6  # under the root: sqrt has an infinite gradient at 0, where all vectors are equal
 
 
@@ -46,3 +46,8 @@ def statistical_pool(
 def concatenate(vectors: Tensor, present: Tensor) -> Tensor:
     """Vectors one after the other, zeros where not present: (B, n, D), (B, n) -> (B, n * D)."""
     return (vectors * present.unsqueeze(-1).to(vectors.dtype)).flatten(start_dim=1)
+
+
+def mean_pool(vectors: Tensor, present: Tensor) -> Tensor:
+    """Mean of the present vectors: (B, n, D), (B, n) -> (B, D)."""
+    return masked_mean(vectors, present)

@@ -27,7 +27,7 @@ import mmer_lib
 from mmer_lib import metrics
 from mmer_lib.corpora import Corpus, Fold, load_corpus
 from mmer_lib.corpora.base import blake2b
-from mmer_lib.corpora.batches import Part, Scaler
+from mmer_lib.corpora.batches import Part, Scaler, pair_up
 from mmer_lib.corpora.folds import MAX_SEED
 from mmer_lib.errors import InputError, check_whole
 from mmer_lib.model import (
@@ -221,12 +221,18 @@ def execute(run: Run, corpus: Corpus, store: ResultStore) -> str:
 
 
 def make_parts(config: ModelConfig, fold: Fold, corpus: Corpus) -> dict[str, Part]:
-    """The train, dev and test parts of a fold as ``config`` reads them, scaled by train alone."""
+    """The train, dev and test parts of a fold as ``config`` reads them, scaled by train alone.
+
+    Where another utterance asks (``query=shuffled``), it is one of the same part, fixed by the
+    fold.
+    """
     scaler = Scaler.fit(corpus, fold.train, config.scaled)
-    return {
-        part: Part(corpus, rows, config.modalities, scaler, config.pad_to, config.dtype)
-        for part, rows in (("train", fold.train), ("dev", fold.dev), ("test", fold.test))
-    }
+    parts = {}
+    for part, rows in (("train", fold.train), ("dev", fold.dev), ("test", fold.test)):
+        partners = pair_up(corpus, rows, fold.index) if config.query == "shuffled" else None
+        reads = (config.modalities, scaler, config.pad_to, config.dtype, partners)
+        parts[part] = Part(corpus, rows, *reads)
+    return parts
 
 
 def restore(store: ResultStore, key: str, corpus: Corpus) -> tuple[Recognizer, dict[str, Part]]:

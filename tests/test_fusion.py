@@ -11,7 +11,7 @@ from small import SUBSETS, random_sequences, randomize
 from torch import nn
 
 from mmer_lib.errors import InputError
-from mmer_lib.fusion import FUSIONS, Fused, MultiHeadAttention, build_fusion
+from mmer_lib.fusion import FUSIONS, Fused, FusionConfig, MultiHeadAttention, build_fusion
 from mmer_lib.pooling import masked_mean
 
 WIDTH, HEADS = 12, 3
@@ -27,7 +27,7 @@ class Case:
     modalities: tuple[str, ...]
 
     def build(self, seed: int = 0, dropout: float = 0.0) -> nn.Module:
-        fusion = build_fusion(self.name, self.modalities, WIDTH, HEADS, dropout)
+        fusion = build_fusion(self.name, FusionConfig(self.modalities, WIDTH, HEADS, dropout))
         return randomize(fusion.double(), seed).eval()
 
     def inputs(self, lengths=LENGTHS, seed=1):
@@ -120,7 +120,7 @@ def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(case):
 
 @every_case
 def test_the_fusion_survives_a_change_of_type(case):
-    fusion = build_fusion(case.name, case.modalities, WIDTH, HEADS).eval()
+    fusion = build_fusion(case.name, FusionConfig(case.modalities, WIDTH, HEADS)).eval()
     assert {p.dtype for p in fusion.parameters()} == {torch.float32}
     sequences, masks = case.inputs()
     single = fusion({m: x.float() for m, x in sequences.items()}, masks).vectors
@@ -206,12 +206,12 @@ def test_dropout_acts_while_training_and_only_then(case):
 
 def test_an_unknown_fusion_is_told_with_the_nearest_name():
     with pytest.raises(InputError, match="unknown fusion 'crss': did you mean 'cross'"):
-        build_fusion("crss", ("audio", "text"), WIDTH, HEADS)
+        build_fusion("crss", FusionConfig(("audio", "text"), WIDTH, HEADS))
 
 
 def test_cross_attention_refuses_a_single_modality():
-    with pytest.raises(InputError, match="needs two modalities or more, not text alone: use self"):
-        build_fusion("cross", ("text",), WIDTH, HEADS)
+    with pytest.raises(InputError, match="cross fuses 2 modalities or more, not text alone: use self"):
+        build_fusion("cross", FusionConfig(("text",), WIDTH, HEADS))
 
 
 # Attention

@@ -89,7 +89,7 @@ def test_switches_by_keyword_may_be_text_as_in_a_name():
         ("self-AAT", "'AAT' must be letters of AVT, each at most once"),
         ("self-TA", "'self-TA': write the modalities in the order 'AT'"),
         ("self-TVA@released", "in the order 'AVT'"),
-        ("cross-A", "cross-attention needs two modalities or more: use self"),
+        ("cross-A", "cross needs 2 modalities or more: use self"),
         ("self-AVT,masks=yes", "masks=yes is not true or false"),
         ("self-AVT,masks", "masks= is not true or false"),
         ("self-AVT,width=wide", "width=wide is not a whole number"),
@@ -134,8 +134,8 @@ def test_a_wrong_switch_by_keyword_is_told_in_the_same_way(switches, message):
 def test_the_config_refuses_an_unknown_fusion_and_pooling():
     with pytest.raises(InputError, match="unknown fusion 'crss'"):
         ModelConfig(fusion="crss")
-    with pytest.raises(InputError, match="unknown pooling 'mean'"):
-        ModelConfig(pooling="mean")
+    with pytest.raises(InputError, match="unknown pooling 'median'"):
+        ModelConfig(pooling="median")
 
 
 @pytest.mark.parametrize("given", [None, 3, ("self-AVT",)])

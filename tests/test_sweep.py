@@ -339,7 +339,7 @@ def test_the_store_remembers_a_plan_by_name(corpus, finished):
         ({"configurations": ()}, "the plan names no configuration"),
         ({"configurations": ("self-T", "self-T")}, "the plan names 'self-T' twice"),
         ({"configurations": ("self-T", "slef-A")}, "'slef': did you mean 'self'"),
-        ({"configurations": ("self-T", "cross-A")}, "needs two modalities or more"),
+        ({"configurations": ("self-T", "cross-A")}, "needs 2 modalities or more"),
         ({"configurations": ("self-T", "self-A,heads=5")}, "cannot be split into heads=5"),
         ({"model": {"widht": 3}}, "'widht': did you mean 'width'"),
         ({"model": {"width": 9, "heads": 3}}, "width=9 must be even"),

@@ -8,7 +8,7 @@ sequences are cut, as the released features are).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ class Batch:
     masks: dict[str, Tensor]
     labels: Tensor
     rows: Tensor
+    partner: Batch | None = None  # other utterances, which ask in place of these
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on ``device``."""
@@ -34,6 +35,7 @@ class Batch:
             {m: x.to(device) for m, x in self.masks.items()},
             self.labels.to(device),
             self.rows.to(device),
+            None if self.partner is None else self.partner.to(device),
         )
 
 
@@ -99,6 +101,7 @@ class Part:
     scaler: Scaler | None = None
     pad_to: Mapping[str, int] | None = None  # modality -> fixed length; others: longest of batch
     dtype: torch.dtype = torch.float32
+    partners: np.ndarray | None = None  # (rows of the corpus,): who asks for each, see `pair_up`
 
     def __post_init__(self) -> None:
         self.corpus.require(self.modalities)
@@ -116,11 +119,15 @@ class Part:
 
     def collate(self, rows: np.ndarray) -> Batch:
         """The utterances ``rows`` (row numbers of the corpus) as one batch."""
+        partner = None
+        if self.partners is not None:
+            partner = replace(self, partners=None).collate(self.partners[rows])
         sequences, masks = {}, {}
         for modality in self.modalities:
             sequences[modality], masks[modality] = self._pad(modality, rows)
         labels = torch.from_numpy(self.corpus.labels[rows])
-        return Batch(sequences, masks, labels, torch.from_numpy(np.asarray(rows, np.int64)))
+        at = torch.from_numpy(np.asarray(rows, np.int64))
+        return Batch(sequences, masks, labels, at, partner)
 
     def _pad(self, modality: str, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """(B, T, F) and (B, T): frames gathered in one go, then the padding frame outside."""
@@ -138,3 +145,16 @@ class Part:
         if padding is not None:
             x[~mask] = np.asarray(padding, np.float32)
         return torch.from_numpy(x).to(self.dtype), torch.from_numpy(mask)
+
+
+def pair_up(corpus: Corpus, rows: np.ndarray, seed: int) -> np.ndarray:
+    """For each of ``rows`` another of them, at random, each taken once: (rows of the corpus,).
+
+    What it says of other rows means nothing. Raises ``InputError`` for fewer than two rows.
+    """
+    if len(rows) < 2:
+        raise InputError(f"corpus {corpus.name!r}: {len(rows)} utterance has no other to pair with")
+    order = np.random.default_rng(seed).permutation(rows)
+    partners = np.arange(len(corpus))
+    partners[order] = np.roll(order, 1)
+    return partners

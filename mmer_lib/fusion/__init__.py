@@ -1,38 +1,65 @@
-"""Fusions by name: ``build_fusion("cross", ("audio", "text"), width=120, heads=6)``.
+"""Fusions by name: ``build_fusion("cross", FusionConfig(("audio", "text"), width=120, heads=6))``.
 
-A fusion is a module with ``n_vectors`` and
-``forward(sequences, masks, need_weights=False) -> Fused``; see :mod:`mmer_lib.fusion.attention`.
+See :mod:`mmer_lib.fusion.base` for what a fusion is given and gives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from torch import nn
-
-from mmer_lib.errors import unknown
+from mmer_lib.errors import InputError, check_whole, unknown
 from mmer_lib.fusion.attention import (
-    Fused,
+    CrossFusion,
+    CrossTied,
     MultiHeadAttention,
-    Pair,
-    build_cross,
-    build_self,
-    build_selfcross,
+    SelfCrossFusion,
+    SelfCrossTied,
+    SelfFusion,
+    SelfTwice,
 )
+from mmer_lib.fusion.base import QUERIES, Fused, Fusion, FusionConfig, Pair
 
-__all__ = ["FUSIONS", "Fused", "MultiHeadAttention", "Pair", "build_fusion"]
+__all__ = [
+    "FUSIONS", "QUERIES", "Fused", "Fusion", "FusionConfig", "MultiHeadAttention", "Pair",
+    "build_fusion",
+]  # fmt: skip
 
-FUSIONS: dict[str, Callable[[tuple[str, ...], int, int, float], nn.Module]] = {
-    "self": build_self,
-    "cross": build_cross,
-    "selfcross": build_selfcross,
+FUSIONS: dict[str, type[Fusion]] = {
+    # the paper
+    "self": SelfFusion,
+    "cross": CrossFusion,
+    "selfcross": SelfCrossFusion,
+    # the paper's, with other numbers of parameters
+    "self_x2": SelfTwice,
+    "cross_tied": CrossTied,
+    "selfcross_tied": SelfCrossTied,
 }
 
 
-def build_fusion(
-    name: str, modalities: tuple[str, ...], width: int, heads: int, dropout: float = 0.0
-) -> nn.Module:
-    """A registered fusion for these modalities. Raises ``InputError`` for an unknown name."""
+def build_fusion(name: str, config: FusionConfig) -> Fusion:
+    """A registered fusion.
+
+    Raises ``InputError`` for an unknown name, too few modalities, or a switch that the fusion does
+    not have.
+    """
     if name not in FUSIONS:
         raise unknown("fusion", name, FUSIONS)
-    return FUSIONS[name](modalities, width, heads, dropout)
+    kind = FUSIONS[name]
+    if len(config.modalities) < kind.least:
+        raise InputError(
+            f"{name} fuses {kind.least} modalities or more, not {config.modalities[0]} alone: "
+            f"use self"
+        )
+    _check_switches(name, kind, config)
+    return kind(config)
+
+
+def _check_switches(name: str, kind: type[Fusion], config: FusionConfig) -> None:
+    if config.query not in QUERIES:
+        raise unknown("choice for query:", config.query, QUERIES)
+    if config.query not in kind.queries:
+        raise InputError(f"query={config.query}: {name} has no query that could be replaced")
+    if config.residual not in kind.residuals:
+        raise InputError(f"residual={str(config.residual).lower()}: {name} is defined without it")
+    for switch, has in (("inner", kind.resizable), ("depth", kind.layered)):
+        given = check_whole(switch, getattr(config, switch), at_least=0)
+        if given and not has:
+            raise InputError(f"{switch}={given}: {name} has no such size; leave it out")

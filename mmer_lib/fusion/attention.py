@@ -17,50 +17,40 @@ vectors where self-AVT has two of three: on such utterances this handicaps cross
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmer_lib.errors import InputError
+from mmer_lib.fusion.base import QUERIES, Fused, Fusion, FusionConfig, Masks, Pair, Sequences
 from mmer_lib.pooling import masked_mean
-
-Pair = tuple[str, str]  # (query, source)
-
-
-@dataclass(frozen=True)
-class Fused:
-    """What a fusion gives: n vectors an utterance, and what it looked at if asked.
-
-    ``present`` (B, n) is False where a vector's modality is missing; ``weights`` maps
-    (query, source) to (B, H, Tq, Ts), zero on padding.
-    """
-
-    vectors: Tensor  # (B, n, D)
-    present: Tensor  # (B, n) bool
-    weights: dict[Pair, Tensor] = field(default_factory=dict)
-    gates: dict[str, Tensor] = field(default_factory=dict)
-    aux: dict[str, Tensor] = field(default_factory=dict)
 
 
 class MultiHeadAttention(nn.Module):
     """Scaled dot-product attention in H heads (Vaswani et al. 2017, eq. 1 and section 3.2.2).
 
     Parameters are named, shaped and initialised as in ``torch.nn.MultiheadAttention``, so that a
-    state dict of one fits the other: 4 D (D + 1) numbers.
+    state dict of one fits the other: 4 D (D + 1) numbers. With another ``inner`` width I they are
+    3 I (D + 1) + D (I + 1). ``uniform``: queries and keys are zero and not there, so that every
+    real step weighs the same: I (D + 1) + D (I + 1).
     """
 
-    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self, width: int, heads: int, dropout: float = 0.0, inner: int = 0, uniform: bool = False
+    ) -> None:
         super().__init__()
-        if width % heads:
-            raise InputError(f"width={width} cannot be split into heads={heads} of equal size")
+        inner = inner or width
+        if inner % heads:
+            raise InputError(f"width={inner} cannot be split into heads={heads} of equal size")
         self.heads = heads
         self.dropout = dropout
-        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))  # rows of W_q, W_k, W_v
-        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
-        self.out_proj = nn.Linear(width, width)
+        self.uniform = uniform
+        rows = inner if uniform else 3 * inner  # of W_q, W_k, W_v
+        self.in_proj_weight = nn.Parameter(torch.empty(rows, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(rows))
+        self.out_proj = nn.Linear(inner, width)
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
@@ -88,7 +78,10 @@ class MultiHeadAttention(nn.Module):
         return self.out_proj(mixed.transpose(1, 2).flatten(2)), weights  # (B, Tq, D)
 
     def project(self, query: Tensor, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (B, H, Tq, D/H), keys and values (B, H, Ts, D/H)."""
+        """Queries (B, H, Tq, I/H), keys and values (B, H, Ts, I/H)."""
+        if self.uniform:
+            v = self._split(F.linear(source, self.in_proj_weight, self.in_proj_bias))
+            return v.new_zeros(*v.shape[:2], query.shape[1], v.shape[3]), torch.zeros_like(v), v
         w_q, w_k, w_v = self.in_proj_weight.chunk(3)
         b_q, b_k, b_v = self.in_proj_bias.chunk(3)
         return (
@@ -98,72 +91,124 @@ class MultiHeadAttention(nn.Module):
         )
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, T, D) -> (B, H, T, D/H)
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, T, I) -> (B, H, T, I/H)
 
 
-class AttentionFusion(nn.Module):
-    """One attention for every (query, source) pair, averaged over the query's time."""
+class AttentionFusion(Fusion):
+    """One attention for every (query, source) pair, averaged over the query's time.
 
-    def __init__(self, pairs: list[Pair], width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.pairs = pairs
+    A pair that is named twice has two attentions; pairs for which ``owner`` gives the same name
+    share one. ``weights`` of a pair named twice hold the heads of both, one after the other.
+    """
+
+    queries: ClassVar[tuple[str, ...]] = QUERIES
+    residuals: ClassVar[tuple[bool, ...]] = (False, True)
+    resizable: ClassVar[bool] = True
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__(config)
+        self.pairs = self.choose_pairs(config.modalities)
+        self.n_vectors = len(self.pairs)
+        self.owners = [self.owner(pair, self.pairs[:i]) for i, pair in enumerate(self.pairs)]
+        sizes = (config.width, config.heads, config.dropout, config.inner)
+        uniform = config.query == "uniform"
         self.attentions = nn.ModuleDict(
-            {
-                f"{query}_{source}": MultiHeadAttention(width, heads, dropout)
-                for query, source in pairs
-            }
+            {name: MultiHeadAttention(*sizes, uniform) for name in dict.fromkeys(self.owners)}
         )
 
-    @property
-    def n_vectors(self) -> int:
-        """Vectors an utterance: one for each pair."""
-        return len(self.pairs)
+    @staticmethod
+    def choose_pairs(modalities: tuple[str, ...]) -> list[Pair]:
+        """Who asks whom, a vector each."""
+        raise NotImplementedError
+
+    @staticmethod
+    def owner(pair: Pair, earlier: list[Pair]) -> str:
+        """The name of the attention that serves ``pair``."""
+        copy = earlier.count(pair)
+        return "_".join(pair) + (f"_{copy + 1}" if copy else "")
 
     def forward(
         self,
-        sequences: Mapping[str, Tensor],
-        masks: Mapping[str, Tensor],
+        sequences: Sequences,
+        masks: Masks,
         need_weights: bool = False,
+        asking: tuple[Sequences, Masks] | None = None,
     ) -> Fused:
         """(B, T_m, D) and (B, T_m) of every modality -> ``Fused`` with a vector for each pair."""
-        vectors, present, weights = [], [], {}
-        for query, source in self.pairs:
-            attend = self.attentions[f"{query}_{source}"]
-            out, w = attend(sequences[query], sequences[source], masks[source], need_weights)
-            vectors.append(masked_mean(out, masks[query]))  # (B, D)
-            present.append(masks[query].any(dim=1) & masks[source].any(dim=1))  # (B,)
+        asks, ask_masks = asking or (sequences, masks)
+        vectors, present = [], []
+        weights: dict[Pair, Tensor] = {}
+        for (query, source), owner in zip(self.pairs, self.owners, strict=True):
+            attend = self.attentions[owner]
+            out, w = attend(asks[query], sequences[source], masks[source], need_weights)
+            if self.config.residual:
+                out = out + asks[query]
+            vectors.append(masked_mean(out, ask_masks[query]))  # (B, D)
+            present.append(ask_masks[query].any(dim=1) & masks[source].any(dim=1))  # (B,)
             if w is not None:
-                weights[query, source] = w * masks[query][:, None, :, None]
+                w = w * ask_masks[query][:, None, :, None]
+                again = (query, source) in weights
+                weights[query, source] = torch.cat([weights[query, source], w], 1) if again else w
         return Fused(torch.stack(vectors, dim=1), torch.stack(present, dim=1), weights)
 
 
-def self_pairs(modalities: tuple[str, ...]) -> list[Pair]:
-    """Every modality reads itself."""
-    return [(m, m) for m in modalities]
+class SelfFusion(AttentionFusion):
+    """Every modality reads itself: M attentions, M vectors (Rajan et al. 2022)."""
+
+    @staticmethod
+    def choose_pairs(modalities: tuple[str, ...]) -> list[Pair]:
+        """(m, m)"""
+        return [(m, m) for m in modalities]
 
 
-def cross_pairs(modalities: tuple[str, ...]) -> list[Pair]:
-    """Every modality reads every other one."""
-    return [(query, source) for query in modalities for source in modalities if query != source]
+class CrossFusion(AttentionFusion):
+    """Every modality reads every other: M (M - 1) attentions, vectors (Rajan et al. 2022)."""
+
+    least: ClassVar[int] = 2
+
+    @staticmethod
+    def choose_pairs(modalities: tuple[str, ...]) -> list[Pair]:
+        """(query, source), different ones"""
+        return [(query, source) for query in modalities for source in modalities if query != source]
 
 
-def build_self(modalities: tuple[str, ...], width: int, heads: int, dropout: float) -> nn.Module:
-    """M attentions, M vectors."""
-    return AttentionFusion(self_pairs(modalities), width, heads, dropout)
+class SelfCrossFusion(AttentionFusion):
+    """Both sets of vectors: M * M attentions (Rajan et al. 2022)."""
+
+    @staticmethod
+    def choose_pairs(modalities: tuple[str, ...]) -> list[Pair]:
+        """those of self, then those of cross"""
+        return SelfFusion.choose_pairs(modalities) + CrossFusion.choose_pairs(modalities)
 
 
-def build_cross(modalities: tuple[str, ...], width: int, heads: int, dropout: float) -> nn.Module:
-    """M (M - 1) attentions and vectors. Raises ``InputError`` for a single modality."""
-    if len(modalities) < 2:
-        raise InputError(
-            f"cross-attention needs two modalities or more, not {modalities[0]} alone: use self"
-        )
-    return AttentionFusion(cross_pairs(modalities), width, heads, dropout)
+class SelfTwice(AttentionFusion):
+    """Two self-attentions a modality: for three modalities as many parameters and vectors as cross.
+
+    A control: if cross is better than self only because it is larger, so is this.
+    """
+
+    @staticmethod
+    def choose_pairs(modalities: tuple[str, ...]) -> list[Pair]:
+        """(m, m), each twice"""
+        return SelfFusion.choose_pairs(modalities) * 2
 
 
-def build_selfcross(
-    modalities: tuple[str, ...], width: int, heads: int, dropout: float
-) -> nn.Module:
-    """Both sets: M * M attentions and vectors."""
-    pairs = self_pairs(modalities) + cross_pairs(modalities)
-    return AttentionFusion(pairs, width, heads, dropout)
+class CrossTied(CrossFusion):
+    """Cross-attention in which both directions of a pair share one attention.
+
+    For three modalities it has as many parameters as self, and the vectors of cross.
+    """
+
+    @staticmethod
+    def owner(pair: Pair, earlier: list[Pair]) -> str:
+        """one of both directions"""
+        return "_".join(pair[::-1] if pair[::-1] in earlier else pair)
+
+
+class SelfCrossTied(SelfCrossFusion):
+    """Both sets of vectors; the two directions of a cross pair share one attention."""
+
+    @staticmethod
+    def owner(pair: Pair, earlier: list[Pair]) -> str:
+        """one of both directions"""
+        return CrossTied.owner(pair, earlier)
