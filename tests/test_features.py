@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 
 from mmer_lib.errors import InputError
+from mmer_lib.features import cache
 from mmer_lib.features.base import Clip, Extractor, Track, Unreadable
-from mmer_lib.features.cache import TrackCache, cache_folder, content_digest
+from mmer_lib.features.cache import TrackCache, cache_folder, content_digest, recipe_digest
 from mmer_lib.features.extract import Failure, extract
 from mmer_lib.features.registry import EXTRACTORS, build_extractor, example
 
@@ -145,6 +147,24 @@ def test_the_stretch_and_the_half_of_a_file_are_part_of_its_name(files):
     clips = [Clip(path), Clip(path, 1.0), Clip(path, 0.0, 1.0), Clip(path, half="left"),
              Clip(words="a"), Clip(words="b")]  # fmt: skip
     assert len({content_digest(clip) for clip in clips}) == len(clips)
+
+
+def test_the_kind_of_a_file_is_part_of_its_name_as_it_chooses_the_decoder(tmp_path):
+    for name in ("a.wav", "a.mp3", "b.WAV"):
+        (tmp_path / name).write_bytes(b"same")
+    wav, mp3, other = (content_digest(Clip(tmp_path / n)) for n in ("a.wav", "a.mp3", "b.WAV"))
+    assert wav == other != mp3
+
+
+@pytest.mark.parametrize("changed", ["mmer", "librosa", "soundfile"])
+def test_another_version_of_what_computes_is_another_entry(monkeypatch, changed):
+    one = recipe_digest({"name": "x"})
+    monkeypatch.setattr(cache, "version", lambda name: "99" if name == changed else version(name))
+    cache._versions.cache_clear()
+    assert recipe_digest({"name": "x"}) != one
+    monkeypatch.undo()
+    cache._versions.cache_clear()
+    assert recipe_digest({"name": "x"}) == one
 
 
 def test_a_damaged_entry_is_made_again(files, tmp_path):

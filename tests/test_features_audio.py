@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from fractions import Fraction
@@ -15,6 +16,7 @@ import soundfile
 from real_data import real_data
 
 from mmer_lib.errors import InputError
+from mmer_lib.features import waveform
 from mmer_lib.features.audio import MFCC, RATE, LogMel, Prosody, log_mel, read_waveform
 from mmer_lib.features.base import Clip, Extractor, Track, Unreadable
 from mmer_lib.features.prosody import PROSODY_NAMES
@@ -601,6 +603,49 @@ def test_samples_that_are_no_numbers_are_refused(tmp_path, value):
     wave = noise(0.3)
     wave[1000] = value
     assert "not numbers" in refusal(saved(tmp_path / "a.wav", wave, subtype="FLOAT"))
+
+
+def test_samples_whose_squares_have_no_number_are_refused(tmp_path):
+    path = saved(tmp_path / "a.wav", noise(0.3) * np.float32(1e20), subtype="FLOAT")
+    assert "full scale is 1" in refusal(path)
+
+
+def test_samples_on_the_scale_of_whole_numbers_are_sound(tmp_path):
+    path = saved(tmp_path / "a.wav", noise(0.3) * np.float32(2**31), subtype="FLOAT")
+    for extractor in EXTRACTORS:
+        (track,) = extractor.encode([extractor.read(Clip(path))])
+        assert np.isfinite(track.values).all()
+
+
+def test_a_header_of_one_sample_a_second_is_refused(tmp_path):
+    path = saved(tmp_path / "a.wav", noise(0.3))
+    content = bytearray(path.read_bytes())
+    content[24:28] = (1).to_bytes(4, "little")
+    path.write_bytes(content)
+    assert "1 samples a second" in refusal(path)
+
+
+def test_a_duration_that_is_no_clock_promises_nothing(tmp_path):
+    path = film(tmp_path / "a.mkv", noise(0.5), rate=RATE)
+    wave, content = read_waveform(Clip(path)), path.read_bytes()
+    strange, changed = re.subn(rb"00:00:00\.", b"00:0x:00,", content)
+    assert changed == 2  # of the picture and of the sound
+    path.write_bytes(strange)
+    np.testing.assert_array_equal(read_waveform(Clip(path)), wave)
+
+
+def test_a_stream_that_turns_up_on_the_way_is_refused(tmp_path, monkeypatch):
+    def collect(*_: object) -> None:
+        raise IndexError  # so says PyAV
+
+    monkeypatch.setattr(waveform, "_collect", collect)
+    assert "damaged" in refusal(film(tmp_path / "a.mp4", noise(0.5)))
+
+
+def test_sound_that_would_begin_after_years_is_refused(tmp_path, monkeypatch):
+    late = waveform.Decoded(noise(0.5), RATE, begins=1e8, ends=1e8 + 0.5, promised=0.0)
+    monkeypatch.setattr(waveform, "_collect", lambda *_: late)
+    assert "begin at 100000000 s" in refusal(film(tmp_path / "a.mp4", noise(0.5)))
 
 
 def test_words_are_no_sound():

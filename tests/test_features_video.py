@@ -223,6 +223,15 @@ def test_rounding_adds_no_frame_to_a_clip(hundred: Path) -> None:
     np.testing.assert_allclose(times, [0.1, 0.3])
 
 
+@pytest.mark.parametrize(("start", "end"), [(0.7, 0.8), (0.0, 0.1000005)])
+def test_a_clip_of_half_an_interval_but_for_rounding_has_one_frame(
+    hundred: Path, start: float, end: float
+) -> None:
+    assert end - start > 0.1  # half an interval
+    _, times = read_frames(Clip(hundred, start=start, end=end), rate=5.0)
+    np.testing.assert_allclose(times, [0.05], atol=1e-6)
+
+
 def test_frames_without_a_time_or_with_one_that_steps_back_stay_in_order() -> None:
     def shown(pts: list[int | None]) -> list[tuple[float, float]]:
         frames: Any = [
@@ -354,6 +363,23 @@ def test_a_still_that_is_no_picture_is_refused(tmp_path: Path) -> None:
     for name, content in [("empty.jpg", b""), ("text.png", b"hello")]:
         (tmp_path / name).write_bytes(content)
         assert "not readable as a picture" in refusal(Clip(tmp_path / name))
+
+
+def test_hours_between_two_pictures_are_refused_where_they_would_be_filled(tmp_path: Path) -> None:
+    times = [0.0, 0.04, 0.08, 5000.0, 5000.04]
+    path = write_video(tmp_path / "v.mkv", [numbered(k) for k in range(5)], times)
+    assert "none follows for" in refusal(Clip(path))
+    assert len(read_frames(Clip(path, end=2.0), rate=5.0)[0]) == 10
+
+
+def test_a_stream_that_turns_up_on_the_way_ends_the_video() -> None:
+    def packets(_: object) -> Any:
+        yield SimpleNamespace(decode=lambda: ["picture"])
+        raise IndexError  # so says PyAV
+
+    container: Any = SimpleNamespace(demux=packets)
+    stream: Any = None
+    assert list(decoding._decodable(container, stream)) == ["picture"]
 
 
 def test_words_and_unknown_halves_are_refused(hundred: Path) -> None:

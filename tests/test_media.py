@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +132,62 @@ def test_a_modality_of_which_nothing_can_be_read_is_refused(listing, extraction,
         build_corpus(listing, tmp_path / "corpus", extraction)
 
 
+def test_a_class_that_is_lost_with_its_clips_is_told_of(listing, extraction, tmp_path):
+    listing.clips["audio"][1].path.write_bytes(b"RIFF")
+    corpus = build_corpus(listing, tmp_path / "corpus", replace(extraction, text="none"))
+    lost = [note for note in corpus.notes if "no utterance left" in note]
+    assert lost == ["class 'cross' has no utterance left", "class 'plain' has no utterance left"]
+
+
+@pytest.mark.parametrize("text", ["one\rtwo", "one\ntwo", "one\r\ntwo", 'say "so", he said'])
+def test_words_of_several_lines_are_read_back_as_they_were(listing, extraction, tmp_path, text):
+    said = listing.utterances.assign(text=["a", text, "c", "d"])
+    build_corpus(replace(listing, utterances=said), tmp_path / "corpus", extraction)
+    assert load_corpus(tmp_path / "corpus").known("text")[1] == text
+
+
+def test_media_behind_a_link_are_read_and_found_again(listing, extraction, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    own = listing.clips["audio"][0].path
+    own.rename(tmp_path / "elsewhere" / "0.wav")
+    own.symlink_to(tmp_path / "elsewhere" / "0.wav")
+    corpus = build_corpus(listing, tmp_path / "corpus", extraction)
+    assert corpus.clip("audio", 0).path == own
+    assert corpus.features["audio"].lengths[0] > 0
+
+
+def test_a_name_that_no_table_can_hold_is_told_of(listing, extraction, tmp_path):
+    odd = Clip(Path(str(listing.root) + "/rl\udce9x.wav"))
+    clips = {**listing.clips, "audio": [odd, *listing.clips["audio"][1:]]}
+    with pytest.raises(InputError, match="its name is not UTF-8; rename"):
+        build_corpus(replace(listing, clips=clips), tmp_path / "corpus", extraction)
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_a_folder_that_another_command_made_meanwhile_is_told_of(listing, extraction, tmp_path):
+    def lose_the_race(*_: object) -> None:
+        (tmp_path / "corpus").mkdir(exist_ok=True)
+        (tmp_path / "corpus" / "other").write_text("")
+
+    class Late(ArrayWriter):
+        def close(self) -> None:
+            super().close()
+            lose_the_race()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmer_lib.corpora.media.ArrayWriter", Late)
+        with pytest.raises(InputError, match="corpus already exists"):
+            build_corpus(listing, tmp_path / "corpus", extraction)
+    assert [file.name for file in (tmp_path / "corpus").iterdir()] == ["other"]
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "broken"])
+def test_a_destination_that_cannot_be_is_told_of(listing, extraction, tmp_path, name):
+    (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"[cC]hoose another destination"):
+        build_corpus(listing, tmp_path / name, extraction)
+
+
 # -- what is asked for -----------------------------------------------------------------------------
 
 
@@ -146,13 +202,14 @@ def test_auto_takes_the_modalities_that_are_there(listing):
         ({"audio": "none", "text": "none"}, "every modality is left out"),
         ({"audio": "mfc"}, "did you mean 'mfcc'"),
         ({"jobs": 0}, "jobs=0"),
+        ({"device": "banana"}, "device='banana': cpu, cuda or cuda:N expected"),
     ],
 )
 def test_what_cannot_be_made_is_refused_and_leaves_nothing(
     listing, extraction, tmp_path, asked, told
 ):
     with pytest.raises(InputError, match=told):
-        build_corpus(listing, tmp_path / "corpus", replace(extraction, **asked))
+        build_corpus(listing, tmp_path / "corpus", Extraction(**{**asdict(extraction), **asked}))
     assert not (tmp_path / "corpus").exists()
 
 

@@ -16,6 +16,7 @@ from mmer_lib.errors import InputError, unknown
 _FEATURES = "FEATURES"
 _FEATURES_HELP = "NAME[,OPTION=VALUE...] as `mmer corpus features` lists, or none."
 FLAGS = ("audio", "video", "text", "jobs", "device", "cache", "strict")
+_TOLD = FLAGS[:5]  # by `mmer corpus list`
 PLACES = ("path", "dest")  # what a corpus source reads and writes: arguments here, not options
 
 
@@ -54,6 +55,7 @@ def make_corpus(
     cannot be read counts as missing and is listed in DEST/unreadable.csv.
     """
     from mmer_lib.corpora import CORPORA, corpus_options, read_options
+    from mmer_lib.corpora.folder import check_free
 
     if name not in CORPORA:
         raise unknown("corpus", name, CORPORA)
@@ -63,8 +65,7 @@ def make_corpus(
              "cache": cache and str(cache), "strict": strict or None}  # fmt: skip
     given.update(_check_flags(name, known, given, flags))
     dest = _assign_places(name, places, given, reads="path" in known)
-    if dest.exists():
-        raise InputError(f"{dest} already exists: remove it or choose another destination")
+    check_free(dest)
     if "dest" in known:
         made = CORPORA[name](**read_options(name, {**given, "dest": dest}))
     else:
@@ -137,7 +138,7 @@ def list_corpora() -> None:
         known = corpus_options(name)
         typer.echo(f"{name}: {(source.__doc__ or '').splitlines()[0].replace('``', '')}")
         typer.echo(f"    mmer corpus make {name} {'SOURCE ' if 'path' in known else ''}DEST")
-        flags = [f"--{k} {p.default}" for k, p in known.items() if k in FLAGS and p.default]
+        flags = [f"--{k} {p.default or 'FOLDER'}" for k, p in known.items() if k in _TOLD]
         options = [f"{k}={p.default}" for k, p in known.items() if k not in (*PLACES, *FLAGS)]
         for lead, told in (("", flags), ("--set ", options)):
             if told:

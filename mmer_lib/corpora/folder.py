@@ -32,6 +32,7 @@ _ABOUT: dict[str, tuple[type, type]] = {  # what corpus.json must hold: kind, an
     "hashes": (dict, str), "tables": (dict, str), "arrays": (dict, list), "media": (str, str),
 }  # fmt: skip
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room left: of a disk, a quota, a file
+_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 _WORDS: dict[type, str] = {str: "text", list: "a list", dict: "an object"}
 _TEXT_COLUMNS = dict.fromkeys(
     ("id", "speaker", "dialogue", "session", "split", "text", "path", "half", RESERVED), str
@@ -44,8 +45,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
     Raises ``InputError`` if ``path`` is already there or cannot be written.
     """
-    if path.exists():
-        raise InputError(f"{path} already exists: remove it or choose another destination")
+    check_free(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(mkdtemp(prefix=f".{path.name}-", dir=path.parent))
@@ -59,12 +59,30 @@ def new_folder(path: Path) -> Iterator[Path]:
         beside.rename(path)
     except BaseException as error:
         shutil.rmtree(beside, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in _TAKEN:
+            raise _exists(path) from error  # by another command, in the meantime
         if isinstance(error, OSError) and error.errno in _FULL:
             raise InputError(
                 f"cannot write {path}: {error.strerror}; nothing was left there. Free space, or "
                 f"choose a destination on another disk"
             ) from error
         raise
+
+
+def check_free(path: Path) -> None:
+    """Raise ``InputError`` if ``path`` is there already, or no path that could be."""
+    try:
+        there = path.exists() or path.is_symlink()  # a link that leads nowhere exists, too
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror}. Choose another destination"
+        ) from error
+    if there:
+        raise _exists(path)
+
+
+def _exists(path: Path) -> InputError:
+    return InputError(f"{path} already exists: remove it or choose another destination")
 
 
 class ArrayWriter:
@@ -118,14 +136,16 @@ def save_corpus(corpus: Corpus, path: Path) -> Path:
 
 def write_tables(corpus: Corpus, folder: Path) -> None:
     """Everything of a corpus folder but the feature arrays."""
-    table = corpus.utterances.assign(**{RESERVED: corpus.content})
-    table.to_csv(folder / "utterances.csv", index=False)
-    if corpus.events is not None:
-        corpus.events.to_csv(folder / "events.csv", index=False)
-    if corpus.published is not None:
-        corpus.published.to_csv(folder / "folds.csv", index=False)
-    if corpus.clips is not None:
-        corpus.clips.to_csv(folder / "clips.csv", index=False)
+    tables = {
+        "utterances": corpus.utterances.assign(**{RESERVED: corpus.content}),
+        "events": corpus.events,
+        "folds": corpus.published,
+        "clips": corpus.clips,
+    }
+    for name, table in tables.items():
+        if table is not None:
+            # Ends of lines of two characters: Python's csv puts quotes around those in cells, too.
+            table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\r\n")
     about = {
         "format": FORMAT,
         "name": corpus.name,

@@ -8,6 +8,7 @@ whatever the size of the corpus.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -75,6 +76,10 @@ class Extraction:
     strict: bool = False  # stop at the first clip that cannot be read
     cache: str = ""  # folder of finished features; "": see features.cache.cache_folder
 
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
+            raise InputError(f"device={self.device!r}: cpu, cuda or cuda:N expected")
+
     def extractors(self, listing: Listing) -> dict[str, Extractor]:
         """The extractors of the modalities that there will be.
 
@@ -110,6 +115,7 @@ def build_corpus(listing: Listing, dest: str | Path, extraction: Extraction) -> 
     or cannot be written; with ``strict`` also for the first clip that cannot be read.
     """
     extractors = extraction.extractors(listing)
+    _check_names(listing)
     cache = cache_folder(extraction.cache)
     with new_folder(Path(dest)) as folder:
         made = [
@@ -121,6 +127,17 @@ def build_corpus(listing: Listing, dest: str | Path, extraction: Extraction) -> 
             shutil.copytree(listing.root, folder / "media", ignore=hidden)
         write_tables(_assemble(listing, made, folder), folder)
     return read_corpus(Path(dest))
+
+
+def _check_names(listing: Listing) -> None:
+    """Refuse media whose names cannot be written into a table."""
+    for clip in (clip for clips in listing.clips.values() for clip in clips):
+        try:
+            str("" if clip is None or clip.path is None else clip.path).encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"{str(error.object)!a}: its name is not UTF-8; rename the file or folder"
+            ) from error
 
 
 # -- one modality ----------------------------------------------------------------------------------
@@ -232,6 +249,8 @@ def _assemble(listing: Listing, made: list[_Made], folder: Path) -> Corpus:
         )
         _drop_rows(folder, kept)
     _write_failures(made, folder)
+    lost = set(table["label"]) - set(table["label"][kept])
+    notes += [f"class {listing.classes[i]!r} has no utterance left" for i in sorted(lost)]
     return Corpus(
         name=listing.name,
         classes=listing.classes,
@@ -241,7 +260,7 @@ def _assemble(listing: Listing, made: list[_Made], folder: Path) -> Corpus:
         events=_events(listing, made),
         notes=tuple(notes),
         clips=_clip_table(listing, kept),
-        media=Path("media") if listing.portable else listing.root.resolve(),
+        media=Path("media") if listing.portable else listing.root.absolute(),
     )
 
 
@@ -272,12 +291,12 @@ def _events(listing: Listing, made: list[_Made]) -> pd.DataFrame | None:
 
 def _clip_table(listing: Listing, kept: np.ndarray) -> pd.DataFrame | None:
     """Where the media lie, relative to the root."""
-    root = listing.root.resolve()
+    root = listing.root.absolute()  # links below it are followed, so names stay as they are
     rows = [
         {
             "id": name,
             "modality": modality,
-            "path": clip.path.resolve().relative_to(root).as_posix(),
+            "path": clip.path.absolute().relative_to(root).as_posix(),
             "start": clip.start,
             "end": clip.end,
             "half": clip.half,

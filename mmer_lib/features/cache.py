@@ -1,9 +1,10 @@
 """Tracks on disk, so that nothing is extracted twice and a stopped extraction goes on.
 
-An entry is named by a hash of the content of the medium, the stretch of it, the recipe and the
-versions of the libraries that compute it: renaming or moving a file finds its features again, and
-changing one byte of it does not. Entries are safetensors files, which can run no code; they are
-written beside and renamed, so that an entry is there whole or not at all.
+An entry is named by a hash of the content of the medium, its kind (the end of its name, by which
+decoders are chosen), the stretch of it, the recipe and the versions of what computes it: renaming
+or moving a file finds its features again, and changing one byte of it does not. Entries are
+safetensors files, which can run no code; they are written beside and renamed, so that an entry is
+there whole or not at all.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ import numpy as np
 from mmer_lib.errors import InputError
 from mmer_lib.features.base import Clip, Track, Unreadable
 
-_LIBRARIES = ("numpy", "librosa", "soxr", "av", "opencv-python-headless", "torch", "transformers")
+_LIBRARIES = (
+    "mmer", "numpy", "scipy", "librosa", "soundfile", "soxr", "av", "opencv-python-headless",
+    "torch", "transformers", "tokenizers",
+)  # fmt: skip
 _CHUNK = 1 << 20
 
 
@@ -43,15 +47,16 @@ def recipe_digest(recipe: Mapping[str, Any]) -> str:
 
 
 def content_digest(clip: Clip) -> str:
-    """16 hex digits of a clip: the content of its file, or its words, and its stretch.
+    """16 hex digits of a clip: the content and kind of its file, or its words, and its stretch.
 
     Raises ``Unreadable`` if the file cannot be read.
     """
-    stretch = json.dumps([clip.start, clip.end, clip.half, clip.words]).encode()
+    stretch = [clip.start, clip.end, clip.half, clip.words]
     if clip.path is None:
-        return _digest(stretch)
+        return _digest(json.dumps(stretch).encode())
     try:
-        return _digest(stretch + file_digest(clip.path).encode())
+        kind = clip.path.suffix.lower()
+        return _digest(json.dumps([stretch, kind, file_digest(clip.path)]).encode())
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise Unreadable(f"{clip.path}: {reason}. Expected a file that can be read") from error
@@ -106,15 +111,11 @@ class TrackCache:
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        file = self._file(key)
         try:
-            arrays = load_file(file)
+            arrays = load_file(self._file(key))
             spans = arrays.get("spans")
             return Track(arrays["values"], arrays["times"], spans, int(arrays["faceless"][0]))
-        except FileNotFoundError:
-            return None
         except (SafetensorError, OSError, KeyError, InputError):
-            file.unlink(missing_ok=True)
             return None
 
     def put(self, key: str, track: Track) -> None:

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 STILLS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 SLACK = 1e-3  # seconds: containers round the time of a frame to as much as a millisecond
+ROUNDING = 1e-6  # seconds that the difference of two times may be off
 EARLY = (0.25, 5.0)  # seconds before a clip at which a key frame is looked for, in turn
+GAP = 3600.0  # seconds: no picture is shown for longer, unless its time stamps are damaged
 
 
 def read_frames(clip: Clip, rate: float) -> tuple[np.ndarray, np.ndarray]:
@@ -76,12 +78,12 @@ class _Shown(NamedTuple):
 def _instants(clip: Clip, rate: float) -> Iterator[float]:
     """The middles of the intervals of a clip, in s after its start; without end if it has none."""
     length = math.inf if clip.end is None else clip.end - clip.start
-    if length * rate <= 0.5:
+    if length - ROUNDING <= 0.5 / rate:
         yield length / 2
         return
     for k in itertools.count():
         time = (k + 0.5) / rate
-        if time >= length - 1e-6:  # not one more because of the rounding of end - start
+        if time >= length - ROUNDING:  # not one more
             return
         yield time
 
@@ -92,7 +94,9 @@ def _sample(shown: Iterator[_Shown], clip: Clip, rate: float) -> Iterator[tuple[
     due = next(instants)
     last: _Shown | None = None
     given = False
+    end = math.inf if clip.end is None else clip.end
     for now in shown:
+        _check_gap(clip, min(now.begin, end) - clip.start - due)
         while clip.start + due < now.begin - SLACK:
             yield due, (last or now).frame
             given, due = True, next(instants, math.inf)
@@ -107,11 +111,21 @@ def _sample(shown: Iterator[_Shown], clip: Clip, rate: float) -> Iterator[tuple[
             f"{clip.path}: the clip starts at {clip.start:g} s, but the video ends at "
             f"{last.until:g} s. Check the clip's start"
         )
+    _check_gap(clip, min(length, end - clip.start) - due)
     while due < length:
         yield due, last.frame
         given, due = True, next(instants, math.inf)
     if not given:
         yield length / 2, last.frame
+
+
+def _check_gap(clip: Clip, seconds: float) -> None:
+    """Refuse to fill hours with one picture: damaged time stamps may ask for years of them."""
+    if GAP < seconds < math.inf:
+        raise Unreadable(
+            f"{clip.path}: after a picture none follows for {seconds:.0f} s; its time stamps must "
+            "be damaged. Fetch it again, or convert it, e.g. with ffmpeg"
+        )
 
 
 def _decode_from(path: Path, start: float) -> Iterator[_Shown]:
@@ -183,7 +197,7 @@ def _decodable(container: InputContainer, stream: VideoStream) -> Iterator[Video
     while True:
         try:
             frames = next(packets).decode()
-        except StopIteration:
+        except (StopIteration, IndexError):  # PyAV: as if another stream began
             break
         except av.FFmpegError as error:
             damage = error

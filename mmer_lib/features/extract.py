@@ -8,10 +8,12 @@ that a corpus of any size can be written with little memory.
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from mmer_lib.errors import check_whole
@@ -48,17 +50,22 @@ def extract(
     check_whole("jobs", jobs, at_least=1)
     store = None if cache is None else TrackCache(cache, extractor.recipe())
     one = _extract_batch if extractor.batched else _extract_each
-    rounds = _cut(clips, _WINDOW if extractor.batched else _ROUND)
-    for outcomes in _run(lambda r: one(extractor, store, r), rounds, jobs, extractor.batched):
+    stopped = Event()
+    rounds = _cut(clips, _WINDOW if extractor.batched else _ROUND, stopped)
+    made = _run(lambda r: one(extractor, store, r), rounds, jobs, extractor.batched)
+    for outcomes in made:
         for outcome in outcomes:
             if strict and isinstance(outcome, Failure):
+                stopped.set()
+                deque(made, maxlen=0)  # rounds under way end well: killing joblib's workers is loud
                 raise Unreadable(outcome.reason)
             yield outcome
 
 
-def _cut(clips: Sequence[Clip | None], size: int) -> Iterator[list[Clip | None]]:
+def _cut(clips: Sequence[Clip | None], size: int, stopped: Event) -> Iterator[list[Clip | None]]:
+    """Rounds of at most ``size`` clips, until there is none or ``stopped`` is set."""
     left = iter(clips)
-    while some := list(islice(left, size)):
+    while not stopped.is_set() and (some := list(islice(left, size))):
         yield some
 
 

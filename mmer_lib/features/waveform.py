@@ -35,9 +35,13 @@ LATE = 1.0  # s that a clip may end after its recording, as labels are rounded
 HEADER_SLACK = 0.01  # s of samples that a header may promise too much
 RIFF_SLACK = 4096  # bytes that an avi may be shorter than it says
 PREROLL = 0.25  # s decoded before a stretch: codecs need frames before they are right
+LOUDEST = 1e12  # of full scale: nobody's scale, and squares of it would soon be infinite
+SLOWEST = 1000  # Hz: no recording has fewer samples a second, but damaged headers say so
+LATEST = 3600.0  # s before sound that begins late; more is a damaged time stamp
 ENDLESS = 0x7FFFF000  # bytes: what programs write that do not know the length of what they record
 # Read from libsndfile's log of the header: chunk, bytes promised, bytes that are there.
 PROMISE = re.compile(r"(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)")
+CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d*)?)")  # how Matroska writes a duration
 
 
 class Decoded(NamedTuple):
@@ -54,13 +58,12 @@ def read_waveform(clip: Clip, rate: int = RATE) -> np.ndarray:
     """The sound of ``clip``: (N,) float32, mono, at ``rate`` Hz.
 
     Raises ``Unreadable`` if the file is missing, cut off, damaged or without sound, holds samples
-    that are no numbers, or ends before the clip begins.
+    that are no numbers or no sound, or ends before the clip begins.
     """
     path = _existing(clip)
     contained = path.suffix.lower() in CONTAINERS
     wave, native = _from_container(path, clip) if contained else _from_sound_file(path, clip)
-    if not np.isfinite(wave).all():
-        raise Unreadable(f"{path}: samples are not numbers (NaN or infinite); export it again")
+    _check_samples(path, wave, native)
     if native != rate:
         import soxr
 
@@ -98,6 +101,19 @@ def _existing(clip: Clip) -> Path:
             "give a start of at least 0 and an end after it"
         )
     return path
+
+
+def _check_samples(path: Path, wave: np.ndarray, rate: int) -> None:
+    """Refuse samples (N,) that are no sound, and a rate that is none."""
+    if not np.isfinite(wave).all():
+        raise Unreadable(f"{path}: samples are not numbers (NaN or infinite); export it again")
+    loudest = np.abs(wave).max(initial=0)
+    if loudest > LOUDEST:
+        raise Unreadable(f"{path}: samples up to {loudest:.3g}, full scale is 1; export it again")
+    if rate < SLOWEST:
+        raise Unreadable(
+            f"{path}: {rate} samples a second, at least {SLOWEST} expected; copy it again"
+        )
 
 
 def _check_length(path: Path, clip: Clip, seconds: float) -> None:
@@ -164,12 +180,16 @@ def _from_container(path: Path, clip: Clip) -> tuple[np.ndarray, int]:
         sound = sound or _decode(path, clip, seek=False)
     except av.FFmpegError as error:
         raise _undecodable(path, error.strerror) from error
+    except IndexError as error:  # of PyAV, where damage seems to begin another stream
+        raise _undecodable(path, "it is damaged") from error
     if sound is None:
         raise _soundless(path)
     wanted = math.inf if clip.end is None else clip.end
     if sound.ends < min(wanted, sound.promised) - SLACK:
         raise _cut_off(path, f"{sound.ends:.2f} s of sound", f"{sound.promised:.2f} s")
     _check_length(path, clip, sound.ends)
+    if sound.begins > clip.start + LATEST:
+        raise _undecodable(path, f"it would begin at {sound.begins:.0f} s")
     return _stretch(sound, clip), sound.rate
 
 
@@ -243,8 +263,10 @@ def _promised(stream: AudioStream, zero: float) -> float:
     if kind.startswith("mov") and stream.duration is not None and stream.time_base is not None:
         return float(((stream.start_time or 0) + stream.duration) * stream.time_base) - zero
     if kind.startswith("matroska"):
-        clock = [float(part) for part in stream.metadata.get("DURATION", "0").split(":")]
-        return sum(part * 60**place for place, part in enumerate(reversed(clock))) - zero
+        clock = CLOCK.fullmatch(stream.metadata.get("DURATION", ""))
+        if clock is not None:
+            hours, minutes, seconds = map(float, clock.groups())
+            return 3600 * hours + 60 * minutes + seconds - zero
     return 0.0
 
 
