@@ -725,3 +725,20 @@ def test_anger_is_louder_than_calm_and_women_speak_higher_than_men():
         min(said["02", a]["pitch_p50"] for a in ("02", "04")),
     )
     assert women > men + 3
+
+
+@pytest.mark.parametrize("spec", ["mfcc,coefficients=5", "logmel,bands=6"])
+def test_pooled_frames_are_means_of_frames_and_of_their_times(spec, tmp_path):
+    from mmer_lib.features.registry import build_extractor
+
+    wave = np.random.default_rng(0).normal(0, 0.1, 16000 + 160 * 3).astype(np.float32)
+    fine = build_extractor("audio", spec).encode([wave])[0]
+    coarse = build_extractor("audio", f"{spec},pool=10").encode([wave])[0]
+    parts = [slice(i, i + 10) for i in range(0, len(fine), 10)]
+    assert len(fine) == 104  # so that four are left for the last
+    expected = np.stack([fine.values[part].mean(axis=0) for part in parts])
+    np.testing.assert_allclose(coarse.values, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(coarse.times, [fine.times[part].mean() for part in parts])
+    assert build_extractor("audio", f"{spec},pool=10").rate == 10
+    cut = build_extractor("audio", f"{spec},pool=10,longest=3").encode([wave])[0]
+    np.testing.assert_allclose(cut.values, coarse.values[:3], rtol=1e-4, atol=1e-4)

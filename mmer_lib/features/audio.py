@@ -58,25 +58,36 @@ class _Audio(Extractor):
 
 @dataclass(frozen=True, kw_only=True)
 class _Spectral(_Audio):
-    """Frames every 10 ms, from the mel spectrum."""
+    """Frames every 10 ms, from the mel spectrum; ``pool`` of them averaged to one."""
+
+    pool: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole("pool", self.pool, at_least=1)
 
     @property
     def rate(self) -> float:
         """Frames a second."""
-        return RATE / HOP
+        return RATE / HOP / self.pool
 
     def _track(self, wave: np.ndarray) -> Track:
         if self.longest is not None:
-            wave = wave[: (self.longest + AHEAD) * HOP]
-        values = self._values(wave)  # (T, F)
-        return Track(np.ascontiguousarray(values, np.float32), np.arange(len(values)) * HOP / RATE)
+            wave = wave[: (self.longest * self.pool + AHEAD) * HOP]
+        values = np.ascontiguousarray(self._values(wave), np.float32)  # (T, F)
+        return Track(values, np.arange(len(values)) * HOP / RATE).pooled(self.pool)
 
     def _values(self, wave: np.ndarray) -> np.ndarray:
         raise NotImplementedError
 
     def _recipe(self, bands: int) -> dict[str, Any]:
         sizes = {"sample_rate": RATE, "window": WINDOW, "hop": HOP, "fft": FFT, "bands": bands}
-        return {**sizes, "floor": FLOOR, "longest": self.longest}
+        return {**sizes, "floor": FLOOR, "pool": self.pool, "longest": self.longest}
+
+    def _steps(self) -> str:
+        """In words: how often there is a frame."""
+        averaged = f", {self.pool} averaged to one" if self.pool > 1 else ""
+        return f"25 ms windows every 10 ms at 16 kHz{averaged}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +114,7 @@ class MFCC(_Spectral):
     def describe(self) -> str:
         """One line for a reader: what the features are."""
         moving = " with first and second derivatives" if self.deltas else ""
-        return f"{self.coefficients} MFCC{moving}, 25 ms windows every 10 ms at 16 kHz"
+        return f"{self.coefficients} MFCC{moving}, {self._steps()}"
 
     def recipe(self) -> dict[str, Any]:
         """Everything that decides the numbers."""
@@ -141,7 +152,7 @@ class LogMel(_Spectral):
 
     def describe(self) -> str:
         """One line for a reader: what the features are."""
-        return f"{self.bands} log-mel energies in dB, 25 ms windows every 10 ms at 16 kHz"
+        return f"{self.bands} log-mel energies in dB, {self._steps()}"
 
     def recipe(self) -> dict[str, Any]:
         """Everything that decides the numbers."""

@@ -79,6 +79,15 @@ class Track:
     def __len__(self) -> int:
         return len(self.values)
 
+    def pooled(self, frames: int) -> Track:
+        """Every ``frames`` frames averaged to one, the last of what is left."""
+        if frames == 1 or not len(self):
+            return self
+        starts = np.arange(0, len(self), frames)
+        count = np.diff(np.r_[starts, len(self)])
+        values = np.add.reduceat(self.values, starts) / count[:, None].astype(np.float32)
+        return Track(values, np.add.reduceat(self.times, starts) / count, None, self.faceless)
+
     def first(self, frames: int | None) -> Track:
         """At most the first ``frames`` frames; None: all."""
         if frames is None or len(self) <= frames:
