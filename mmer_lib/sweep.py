@@ -30,6 +30,7 @@ from mmer_lib.corpora.base import blake2b
 from mmer_lib.corpora.batches import Part, Scaler, pair_up
 from mmer_lib.corpora.folds import MAX_SEED
 from mmer_lib.errors import InputError, check_whole
+from mmer_lib.losses import check_losses, parse_losses
 from mmer_lib.model import (
     ModelConfig,
     Recognizer,
@@ -101,9 +102,10 @@ class Plan:
             parse_configuration(name, **self.model).for_corpus(self.corpus)
             for name in self.configurations
         ]
+        losses = parse_losses(self.train.losses)
         for config in configs:
-            with torch.device("meta"):  # sizes that do not fit are told of before the first run
-                Recognizer(config)
+            with torch.device("meta"):  # what does not fit is told of before the first run
+                check_losses(losses, Recognizer(config))
         folds = self.corpus.folds(self.protocol, self.n_folds, self.fold_seed)
         shared = {
             "corpus": self.corpus.fingerprint,

@@ -3,6 +3,9 @@
 Adam, cross-entropy, the learning rate divided by ten when the development loss stands still; the
 epoch with the best development accuracy is kept (the first of equals), and training stops after
 ``patience`` epochs without a better one. The test part is not an argument of ``fit``.
+
+``losses`` may add others to the cross-entropy, weighted (see ``mmer_lib.losses``). The losses in
+the history are cross-entropies all the same, so that they can be compared.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from torch.nn import functional as F
 
 from mmer_lib.corpora.batches import Part
 from mmer_lib.errors import InputError, check_number, check_whole, unknown
+from mmer_lib.losses import check_losses, drop_one, extra_loss, parse_losses, write_losses
 from mmer_lib.model import ModelConfig, Recognizer
 
 SELECT = ("accuracy", "loss")
@@ -42,6 +46,7 @@ class TrainConfig:
     select: str = "accuracy"  # on development; the released code reduces lr by loss all the same
     score_test: bool = False  # the released code scores the test part after every epoch
     device: str = "cpu"
+    losses: str = ""  # added to cross-entropy, with weights: "contrastive=0.1,misa=0.3"
 
     def __post_init__(self) -> None:
         if self.select not in SELECT:
@@ -56,6 +61,7 @@ class TrainConfig:
         )
         for name, value in checked.items():  # plain numbers, so that a run's key can be made
             object.__setattr__(self, name, value)
+        object.__setattr__(self, "losses", write_losses(parse_losses(self.losses)))
         if not isinstance(self.device, str) or not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
             raise InputError(f"device={self.device!r}: cpu, cuda or cuda:N expected")
 
@@ -108,11 +114,13 @@ def fit(
     as if nothing had been drawn. ``watch`` may add numbers to every row of the history (test
     scores, say); nothing is decided by them.
 
-    Raises ``InputError`` for a CUDA device that is not there, and if the development loss is not
-    finite from the first epoch on; where that happens later, the result is marked ``diverged``.
+    Raises ``InputError`` for a CUDA device that is not there, for a loss that means nothing to this
+    model, and if the development loss is not finite from the first epoch on; where that happens
+    later, the result is marked ``diverged``.
     """
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"device={config.device!r}: this torch sees no CUDA device; use cpu")
+    check_losses(parse_losses(config.losses), model)
     model.to(config.device)
     with _seeded(seed, config.device):
         return _fit(model, train, dev, config, np.random.default_rng(seed), watch)
@@ -168,14 +176,21 @@ def _train_epoch(
     config: TrainConfig,
     rng: np.random.Generator,
 ) -> float:
-    """One pass over the training part; the mean loss of its utterances in nats."""
+    """One pass over the training part; the mean cross-entropy of its utterances in nats."""
     model.train()
     total = 0.0
+    weights = parse_losses(config.losses)
+    lots = rng.spawn(1)[0] if "missing_view" in weights else None  # the order stays as without it
     for batch in train.batches(config.batch_size, rng):
         batch = batch.to(config.device)
-        loss = F.cross_entropy(model(batch).logits, batch.labels)
+        output = model(batch)
+        loss = F.cross_entropy(output.logits, batch.labels)
+        objective = loss
+        if weights:
+            dropped = model(drop_one(batch, lots)) if lots is not None else None
+            objective = loss + extra_loss(output, batch.labels, weights, dropped)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        objective.backward()
         optimizer.step()
         total += loss.item() * len(batch.labels)
     return total / len(train)

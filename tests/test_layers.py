@@ -17,14 +17,18 @@ PART_OF = {  # part of the library -> its layer
     "features": 0,
     "corpora": 1, "fusion": 1, "plots": 1,
     "model": 2,
-    "train": 3, "maps": 3,
-    "store": 4, "sweep": 4,
+    "losses": 3, "train": 3, "maps": 3, "matching": 3, "faithfulness": 3,
+    "store": 4, "sweep": 4, "robustness": 4, "experiments": 4,
     "widgets": 5, "pipeline": 5, "book": 5, "cli": 5,
 }  # fmt: skip
 JUDGING = ("metrics", "stats", "paper", "plots")
 STRANGERS = ("corpora", "fusion", *JUDGING)  # of the first layers, these do not know each other
 # The few steps inside a layer. The judging half is one thing: its parts may read each other.
-WITHIN = {("sweep", "store"), ("cli", "pipeline"), ("book", "pipeline"), ("maps", "train")}
+WITHIN = {("experiments", "sweep"), ("experiments", "store"),
+    ("train", "losses"), ("maps", "train"), ("faithfulness", "train"), ("faithfulness", "maps"),
+    ("sweep", "store"), ("robustness", "sweep"), ("robustness", "store"),
+    ("cli", "pipeline"), ("book", "pipeline"),
+}  # fmt: skip
 ROOT = ("mmer_lib", "errors", "options")  # the version, and the user's mistake: known everywhere
 HEAVY = ("numpy", "pandas", "torch", "matplotlib", "sklearn", "scipy", "nbformat")
 

@@ -121,7 +121,8 @@ def test_the_key_changes_with_everything_that_decides_the_numbers(corpus):
     }
     other = {
         "epochs": 3, "patience": 3, "lr": 0.1, "lr_patience": 3, "lr_factor": 0.5,
-        "batch_size": 3, "select": "loss", "score_test": True, "device": "cuda",
+        "batch_size": 3, "select": "loss", "score_test": True, "losses": "supcon=0.1",
+        "device": "cuda",
     }  # fmt: skip
     assert set(other) == {f.name for f in fields(TrainConfig)}
     variants |= {k: {"train": replace(TRAIN, **{k: value})} for k, value in other.items()}

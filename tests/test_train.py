@@ -17,6 +17,7 @@ from mmer_lib import train as train_module
 from mmer_lib.corpora import Corpus, Ragged
 from mmer_lib.corpora.batches import Batch, Part
 from mmer_lib.errors import InputError
+from mmer_lib.losses import drop_one, extra_loss
 from mmer_lib.model import Recognizer
 from mmer_lib.sweep import make_parts
 from mmer_lib.train import (
@@ -287,6 +288,9 @@ def test_a_wrong_answer_given_with_certainty_has_a_finite_loss():
         ({"lr_factor": 1.0}, "lr_factor=1.0: a number between 0 and 1"),
         ({"select": "acuracy"}, "unknown selection rule 'acuracy': did you mean 'accuracy'"),
         ({"lr_factor": None}, "lr_factor=None: a number between 0 and 1"),
+        ({"losses": "contrast=1"}, "unknown loss 'contrast': did you mean 'contrastive'"),
+        ({"losses": "misa=0"}, "losses: misa=0.0: a weight above 0"),
+        ({"losses": None}, "losses=None: text such as contrastive=0.1"),
         ({"device": "gpu"}, "device='gpu': cpu, cuda or cuda:N expected"),
         ({"device": "mps"}, "device='mps': cpu, cuda or cuda:N expected"),
         ({"device": "meta"}, "device='meta': cpu, cuda or cuda:N expected"),
@@ -324,3 +328,94 @@ def test_the_published_settings_are_the_default():
     assert TrainConfig() == TrainConfig(
         patience=10, lr=1e-3, lr_patience=10, lr_factor=0.1, batch_size=32, select="accuracy"
     )
+
+
+# Losses beside cross-entropy
+
+
+def by_hand(corpus: Corpus, name: str, objective) -> Recognizer:
+    """The loop of training, two epochs of it, as it would be written at a desk."""
+    model, parts = prepare(corpus, name)
+    optimizer, rng = torch.optim.Adam(model.parameters(), lr=1e-2), np.random.default_rng(0)
+    torch.manual_seed(0)
+    for _ in range(2):
+        model.train()
+        lots = rng.spawn(1)[0]
+        for batch in parts["train"].batches(8, rng):
+            loss = objective(model, batch, lots)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model
+
+
+def cross_entropy(model: Recognizer, batch: Batch, lots: np.random.Generator) -> torch.Tensor:
+    return F.cross_entropy(model(batch).logits, batch.labels)
+
+
+def with_extra_losses(model: Recognizer, batch: Batch, lots: np.random.Generator) -> torch.Tensor:
+    output = model(batch)
+    dropped = model(drop_one(batch, lots))
+    weights = {"contrastive": 0.1, "missing_view": 0.2, "misa": 0.3}
+    extra = extra_loss(output, batch.labels, weights, dropped)
+    return F.cross_entropy(output.logits, batch.labels) + extra
+
+
+@pytest.mark.parametrize(
+    ("name", "losses", "objective"),
+    [
+        ("cross-AT", "", cross_entropy),
+        ("misa-AT", "contrastive=0.1,missing_view=0.2,misa=0.3", with_extra_losses),
+    ],
+)
+def test_training_equals_its_loop_written_by_hand(monkeypatch, corpus, name, losses, objective):
+    monkeypatch.setattr(train_module, "predict", Script([0.1, 0.2]))
+    model, parts = prepare(corpus, name)
+    config = TrainConfig(epochs=2, batch_size=8, lr=1e-2, losses=losses)
+    result = fit(model, parts["train"], parts["dev"], config)
+    expected = by_hand(corpus, name, objective).state_dict()
+    assert all(torch.equal(value, expected[k]) for k, value in result.state.items())
+
+
+@pytest.mark.parametrize("losses", ["contrastive=0.1", "supcon=0.1", "missing_view=1", "misa=0.3"])
+def test_an_extra_loss_changes_the_training_and_its_seed_fixes_it(corpus, losses):
+    states = []
+    for given in ("", losses, losses):
+        model, parts = prepare(corpus, "misa-AT")
+        config = replace(QUICK, epochs=1, losses=given)
+        states.append(fit(model, parts["train"], parts["dev"], config).state)
+    same = [torch.equal(value, states[1][k]) for k, value in states[0].items()]
+    assert not all(same)
+    assert all(torch.equal(value, states[2][k]) for k, value in states[1].items())
+
+
+def test_the_order_of_training_is_the_same_with_a_dropped_view(corpus):
+    seen = []
+    for losses in ("", "missing_view=0.1"):
+        model, parts = prepare(corpus)
+        train = Recorded(**vars(parts["train"]))
+        fit(model, train, parts["dev"], replace(QUICK, epochs=2, losses=losses))
+        seen.append(train.seen)
+    assert seen[0] == seen[1]
+
+
+def test_the_history_shows_cross_entropy_whatever_is_added(corpus):
+    model, parts = prepare(corpus)
+    whole = replace(QUICK, epochs=1, batch_size=len(parts["train"]))  # one step: losses before it
+    losses = []
+    for added in ("", "contrastive=5"):
+        model, parts = prepare(corpus)
+        history = fit(model, parts["train"], parts["dev"], replace(whole, losses=added)).history
+        losses.append(history["train_loss"][0])
+    assert losses[0] == losses[1]
+
+
+def test_a_loss_that_means_nothing_to_the_model_is_told(corpus):
+    with pytest.raises(InputError, match="losses=misa: 'cross-AT' has no such losses"):
+        fitted(corpus, replace(QUICK, losses="misa=1"))
+
+
+def test_the_same_losses_are_the_same_settings_however_they_are_written():
+    one, other = TrainConfig(losses="misa=0.30,supcon=1"), TrainConfig(losses="supcon=1.0, misa=.3")
+    assert one == other
+    assert TrainConfig().losses == ""

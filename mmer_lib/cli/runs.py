@@ -27,6 +27,10 @@ def sweep(
         list[str] | None,
         typer.Option(metavar="NAME ...", help="Configurations. [default: the paper's grid]"),
     ] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(help="Instead: A paper, B masks, C zoo, D factorial, E controls."),
+    ] = None,
     protocol: Annotated[
         str, typer.Option(help="published, random, by-speaker, by-dialogue or by-session.")
     ] = "random",
@@ -40,6 +44,9 @@ def sweep(
     heads: Annotated[int, typer.Option(help="Attention heads, H.")] = 6,
     jobs: Annotated[int, typer.Option(help="Worker processes.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    losses: Annotated[
+        str, typer.Option(metavar="NAME=WEIGHT,...", help="Besides cross-entropy.")
+    ] = "",
     metric: Annotated[str, typer.Option(help="The score that is printed.")] = "balanced_accuracy",
 ) -> None:
     """Train configurations on every fold and seed.
@@ -48,6 +55,7 @@ def sweep(
     """
     from mmer_lib import stats
     from mmer_lib.corpora import load_corpus
+    from mmer_lib.experiments import list_table
     from mmer_lib.metrics import METRICS
     from mmer_lib.model import PAPER_GRID, usable
     from mmer_lib.store import ResultStore
@@ -57,14 +65,22 @@ def sweep(
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS)
     data = load_corpus(corpus)
+    if table and models:
+        raise InputError("--models and --table: name the configurations once")
+    sizes = {"width": width, "heads": heads}
+    if table:
+        letters = "".join(m[0].upper() for m in data.modalities)
+        models = list_table(table.upper(), letters, sizes)
     plan = Plan(
         data,
         tuple(models or usable(PAPER_GRID, data)),
         protocol,
         folds,
         seeds,
-        train=TrainConfig(epochs, patience, lr, batch_size=batch_size, device=device),
-        model={"width": width, "heads": heads},
+        train=TrainConfig(
+            epochs, patience, lr, batch_size=batch_size, losses=losses, device=device
+        ),
+        model=sizes,
     )
     plan.runs()  # what cannot be run is told of before a store is made
     runs = run_plan(plan, ResultStore(store), jobs)

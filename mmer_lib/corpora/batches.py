@@ -7,7 +7,7 @@ sequences are cut, as the released features are).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,9 @@ from torch import Tensor
 
 from mmer_lib.corpora.base import Corpus, Ragged
 from mmer_lib.errors import InputError
+
+# (modality, row of the corpus, frames (T, F)) -> frames (T', F); T' = 0: the modality is missing.
+Change = Callable[[str, int, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,12 @@ def _moments(ragged: Ragged, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of a corpus as a model reads them: which modalities, how scaled, how padded."""
+    """Rows of a corpus as a model reads them: which modalities, how scaled, how padded.
+
+    ``change`` gives other frames in place of an utterance's own, before they are scaled and padded;
+    where another utterance asks, its frames are changed likewise. It cannot write into what it is
+    given.
+    """
 
     corpus: Corpus
     rows: np.ndarray  # (n,) int64
@@ -102,6 +110,7 @@ class Part:
     pad_to: Mapping[str, int] | None = None  # modality -> fixed length; others: longest of batch
     dtype: torch.dtype = torch.float32
     partners: np.ndarray | None = None  # (rows of the corpus,): who asks for each, see `pair_up`
+    change: Change | None = None
 
     def __post_init__(self) -> None:
         self.corpus.require(self.modalities)
@@ -116,6 +125,13 @@ class Part:
         order = self.rows if rng is None else rng.permutation(self.rows)
         for start in range(0, len(order), size):
             yield self.collate(order[start : start + size])
+
+    def with_change(self, change: Change) -> Part:
+        """The same part with ``change`` on top of what is changed already."""
+        first = self.change
+        if first is None:
+            return replace(self, change=change)
+        return replace(self, change=lambda m, row, x: change(m, row, first(m, row, x)))
 
     def collate(self, rows: np.ndarray) -> Batch:
         """The utterances ``rows`` (row numbers of the corpus) as one batch."""
@@ -132,6 +148,9 @@ class Part:
     def _pad(self, modality: str, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """(B, T, F) and (B, T): frames gathered in one go, then the padding frame outside."""
         ragged = self.corpus.features[modality]
+        if self.change is not None:
+            ragged = self._changed(self.change, modality, rows)
+            rows = np.arange(len(rows))
         lengths = ragged.lengths[rows]
         longest = (self.pad_to or {}).get(modality, max(1, int(lengths.max())))
         steps = np.arange(longest)
@@ -146,15 +165,38 @@ class Part:
             x[~mask] = np.asarray(padding, np.float32)
         return torch.from_numpy(x).to(self.dtype), torch.from_numpy(mask)
 
+    def _changed(self, change: Change, modality: str, rows: np.ndarray) -> Ragged:
+        """The frames of ``rows`` after the change, one after the other."""
+        ragged = self.corpus.features[modality]
+        sequences = []
+        for row in map(int, rows):
+            own = ragged[row].view()
+            own.flags.writeable = False
+            frames = np.asarray(change(modality, row, own))
+            if frames.ndim != 2 or frames.shape[1] != ragged.width:
+                raise InputError(
+                    f"a change of {modality} made frames of shape {frames.shape} of row {row}: "
+                    f"(frames, {ragged.width}) expected"
+                )
+            sequences.append(frames)
+        return Ragged.from_list(sequences, ragged.width)
 
-def pair_up(corpus: Corpus, rows: np.ndarray, seed: int) -> np.ndarray:
+
+def pair_up(corpus: Corpus, rows: np.ndarray, seed: int, alike: tuple[str, ...] = ()) -> np.ndarray:
     """For each of ``rows`` another of them, at random, each taken once: (rows of the corpus,).
 
-    What it says of other rows means nothing. Raises ``InputError`` for fewer than two rows.
+    ``alike``: modalities of which both must have the same ones; a row that finds no partner then
+    gets itself. What it says of other rows means nothing. Raises ``InputError`` for fewer than two
+    rows.
     """
     if len(rows) < 2:
         raise InputError(f"corpus {corpus.name!r}: {len(rows)} utterance has no other to pair with")
-    order = np.random.default_rng(seed).permutation(rows)
+    rng = np.random.default_rng(seed)
     partners = np.arange(len(corpus))
-    partners[order] = np.roll(order, 1)
+    kind = np.zeros(len(rows), np.int64)
+    for modality in alike:
+        kind = 2 * kind + (corpus.features[modality].lengths[rows] > 0)
+    for one in np.unique(kind):
+        order = rng.permutation(rows[kind == one])
+        partners[order] = np.roll(order, 1)
     return partners

@@ -16,6 +16,22 @@ from mmer_lib.fusion.attention import (
     SelfTwice,
 )
 from mmer_lib.fusion.base import QUERIES, Fused, Fusion, FusionConfig, Pair
+from mmer_lib.fusion.gated import (
+    GatedCross,
+    IncongruityAware,
+    IncongruityAwareTied,
+    SqueezedCross,
+)
+from mmer_lib.fusion.hopping import ModalityHopping
+from mmer_lib.fusion.joint import JointCross, JointFusion, JointSelf
+from mmer_lib.fusion.misa import Misa
+from mmer_lib.fusion.pooled import LateFusion, LowRankFusion, MeanFusion, VectorCrossFusion
+from mmer_lib.fusion.transformers import (
+    BottleneckTransformer,
+    EfficientTransformer,
+    HierarchicalTransformer,
+    MulT,
+)
 
 __all__ = [
     "FUSIONS", "QUERIES", "Fused", "Fusion", "FusionConfig", "MultiHeadAttention", "Pair",
@@ -31,6 +47,28 @@ FUSIONS: dict[str, type[Fusion]] = {
     "self_x2": SelfTwice,
     "cross_tied": CrossTied,
     "selfcross_tied": SelfCrossTied,
+    # one attention, only its mask differs
+    "joint_self": JointSelf,
+    "joint_cross": JointCross,
+    "joint": JointFusion,
+    # of vectors, no frame is looked at
+    "mean": MeanFusion,
+    "late": LateFusion,
+    "lmf": LowRankFusion,
+    "vec_cross": VectorCrossFusion,
+    # transformer blocks, which carry what asks along
+    "mult": MulT,
+    "mbt": BottleneckTransformer,
+    "emt": EfficientTransformer,
+    "hct": HierarchicalTransformer,
+    # modalities ask in turn; gates decide what of the others counts
+    "amh": ModalityHopping,
+    "iaca": IncongruityAware,
+    "iaca_tied": IncongruityAwareTied,
+    "se_cross": SqueezedCross,
+    "gated": GatedCross,
+    # private and shared halves, with losses of their own
+    "misa": Misa,
 }
 
 

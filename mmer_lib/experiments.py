@@ -1,0 +1,181 @@
+"""The study's experiments as lists of configurations, and grids of embedded corpora to run them on.
+
+The tables, each for the modalities and sizes of a corpus:
+
+- A: the paper's presets;
+- B: the mask-only test: one attention over all modalities, equal parameters, only the mask differs;
+- C: the zoo of published fusions, each with the inner width nearest the parameters of ``cross``;
+- D: the factorial query {own, other} x residual {off, on} x pooling {sp, concat};
+- E: the controls: who asks is nobody (uniform), somebody else (shuffled), or there is no attention.
+
+A grid runs one plan on embedded corpora that differ in one or two options. Its tidy table is small
+and may be kept beside the notebooks as a summary, with a record of how it was made.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import mmer_lib
+from mmer_lib.corpora import load_corpus
+from mmer_lib.errors import InputError, unknown
+from mmer_lib.fusion import FUSIONS
+from mmer_lib.matching import fusion_parameters, matched
+from mmer_lib.model import PAPER_GRID
+from mmer_lib.store import SEMANTICS, ResultStore
+from mmer_lib.sweep import Plan, run_plan
+
+NOT_IN_ZOO = ("selfcross_tied", "joint_self", "joint_cross")  # variants that other tables show
+QUERIES_OF_CONTROL = ("", ",query=uniform", ",query=shuffled")
+
+
+def paper_table(letters: str = "AVT", sizes: str = "") -> tuple[str, ...]:
+    """Table A: the paper's fourteen configurations, as far as the modalities go."""
+    names = [n for n in PAPER_GRID if set(n.split("-")[1]) <= set(letters)]
+    return tuple(n + sizes for n in names)
+
+
+def mask_table(letters: str = "AVT", sizes: str = "") -> tuple[str, ...]:
+    """Table B: own block, other blocks, all blocks; one layer and two."""
+    masks = ("joint_self", "joint_cross", "joint")
+    return tuple(f"{m}-{letters}{depth}{sizes}" for depth in ("", ",depth=2") for m in masks)
+
+
+def zoo_table(letters: str = "AVT", sizes: str = "") -> tuple[str, ...]:
+    """Table C: every fusion, with the inner width nearest the parameters of cross-attention.
+
+    Fusions without a free width are there as they are; ``matching.budget_frame`` shows the counts.
+    """
+    budget = fusion_parameters(f"cross-{letters}{sizes}")
+    names = [name for name in FUSIONS if name not in NOT_IN_ZOO]
+    return tuple(matched(f"{name}-{letters}{sizes}", budget) for name in names)
+
+
+def factorial_table(letters: str = "AVT", sizes: str = "") -> tuple[str, ...]:
+    """Table D: the eight cells; self has as many attentions and vectors as cross."""
+    return tuple(
+        f"{fusion}-{letters}{pooling}{residual}{sizes}"
+        for fusion in ("self_x2", "cross")
+        for pooling in ("", "-nosp")
+        for residual in ("", ",residual=true")
+    )
+
+
+def control_table(letters: str = "AVT", sizes: str = "") -> tuple[str, ...]:
+    """Table E: self and cross with their own query, with none, with another's; and means alone."""
+    asked = [f"{f}-{letters}{q}{sizes}" for f in ("self", "cross") for q in QUERIES_OF_CONTROL]
+    return (*asked, f"mean-{letters}{sizes}")
+
+
+TABLES: dict[str, Callable[[str, str], tuple[str, ...]]] = {
+    "A": paper_table,
+    "B": mask_table,
+    "C": zoo_table,
+    "D": factorial_table,
+    "E": control_table,
+}
+
+
+def list_table(
+    table: str, letters: str = "AVT", sizes: Mapping[str, int] | None = None
+) -> list[str]:
+    """The configurations of a table for these modalities.
+
+    ``sizes``, such as ``{"width": 32, "heads": 4}``, are those that a plan gives to all of them;
+    equal numbers of parameters depend on them. Raises ``InputError`` for an unknown table, or
+    fewer than two modalities.
+    """
+    if table not in TABLES:
+        raise unknown("table", table, TABLES)
+    if len(letters) < 2:
+        raise InputError(f"table {table} compares fusions: two modalities needed, not {letters!r}")
+    written = "".join(f",{key}={value}" for key, value in (sizes or {}).items())
+    return [name.replace(written, "") for name in TABLES[table](letters, written)]
+
+
+# -- grids of embedded corpora ---------------------------------------------------------------------
+
+
+def run_grid(
+    cells: Iterable[Mapping[str, Any]],
+    plan: Plan,
+    store: ResultStore,
+    jobs: int = 1,
+    name: str = "grid",
+) -> pd.DataFrame:
+    """The runs of ``plan`` on the embedded corpus with the options of every cell.
+
+    ``plan.corpus`` is replaced. Returns the tidy table of runs with the options as columns.
+    """
+    tables = []
+    for cell in cells:
+        corpus = load_corpus("synthetic", **cell)
+        runs = run_plan(replace(plan, corpus=corpus), store, jobs, _plan_name(name, cell))
+        tables.append(runs.assign(**cell))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _plan_name(name: str, cell: Mapping[str, Any]) -> str:
+    """Letters, digits, _ and - only: what a store calls a plan."""
+    return re.sub(r"[^\w-]", "_", "-".join([name, *(f"{k}_{v}" for k, v in cell.items())]))
+
+
+def triangle(steps: int) -> list[dict[str, float]]:
+    """Shares of cross-modal and within-modality look-ups that add up to at most one.
+
+    >>> triangle(1)
+    [{'cross_binding': 0.0, 'self_binding': 0.0}, {'cross_binding': 0.0, 'self_binding': 1.0}, \
+{'cross_binding': 1.0, 'self_binding': 0.0}]
+    """
+    return [
+        {"cross_binding": i / steps, "self_binding": j / steps}
+        for i in range(steps + 1)
+        for j in range(steps + 1 - i)
+    ]
+
+
+# -- summaries that travel with the notebooks ------------------------------------------------------
+
+_KEPT = (
+    "configuration", "fusion", "fold", "seed", "protocol", "n_folds", "n_train", "n_dev", "n_test",
+    "accuracy", "balanced_accuracy", "macro_f1", "parameters", "seconds",
+)  # fmt: skip
+
+
+def write_summary(runs: pd.DataFrame, file: Path, extra: Sequence[str], how: str) -> Path:
+    """Keep what comparisons need of a table of runs, and beside it how it was made.
+
+    ``extra``: further columns, such as the options of a grid. ``how``: the command.
+    """
+    columns = [*extra, *(c for c in _KEPT if c in runs)]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    runs[columns].round(6).to_csv(file, index=False)
+    about = {
+        "made by": how,
+        "runs": len(runs),
+        "seconds of training in all": round(float(runs["seconds"].sum())),
+        "mmer": mmer_lib.__version__,
+        "semantics of runs": SEMANTICS,
+        "columns": columns,
+    }
+    file.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    return file
+
+
+def read_summary(file: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """A summary and how it was made. Raises ``InputError`` if one of its two files is missing."""
+    path = Path(file)
+    about = path.with_suffix(".json")
+    for one in (path, about):
+        if not one.is_file():
+            raise InputError(
+                f"{one} is missing: restore the repository's notebooks/summaries, or compute it"
+            )
+    return pd.read_csv(path), json.loads(about.read_text(encoding="utf-8"))
