@@ -161,6 +161,19 @@ def test_with_two_modalities_the_cross_mask_is_one_shared_cross_attention():
         torch.testing.assert_close(vectors[:, n], masked_mean(out, masks[query]))
 
 
+@every_mask
+def test_of_several_layers_the_last_ones_weights_are_given(name):
+    fusion, (sequences, masks) = build(name, depth=2), inputs()
+    first, second = fusion.layers
+    read = first(sequences, sequences, masks)[0]
+    x = {m: sequences[m] + read[m] for m in MODALITIES}
+    blocks = second(x, x, masks, need_weights=True)[1]
+    weights = fusion(sequences, masks, need_weights=True).weights
+    assert list(weights) == list(blocks)
+    for (query, source), w in weights.items():
+        torch.testing.assert_close(w, blocks[query, source] * masks[query][:, None, :, None])
+
+
 # Mass
 
 
@@ -252,6 +265,16 @@ def test_with_one_modality_left_nothing_can_be_read_across():
     alone = run("joint", lengths)
     assert alone.present.tolist() == [[True, False, False], [False] * 3]
     assert alone.aux["own_mass"].tolist() == pytest.approx([1.0, 0.0])
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_where_nothing_can_be_read_a_layer_gives_the_bias_of_its_output(need_weights):
+    layer = build("joint_cross").layers[0]
+    sequences, masks = inputs({"audio": [3, 2], "video": [0, 2], "text": [0, 2]})
+    out = layer(sequences, sequences, masks, need_weights)[0]["audio"]
+    bias = layer.attention.out_proj.bias
+    torch.testing.assert_close(out[0], bias.expand_as(out[0]))
+    assert not torch.isclose(out[1], bias).any()
 
 
 def test_chance_shares_the_mass_among_the_modalities_that_are_there():

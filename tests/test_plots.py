@@ -139,6 +139,18 @@ def leakage_reports() -> pd.DataFrame:
     return pd.DataFrame(counts, index=["random", "by-speaker"])
 
 
+def kinds_of_data() -> pd.DataFrame:
+    names = ["self-AVT", "cross-AVT", "cross-AVT,query=shuffled"]
+    return pd.concat([make_table(names).assign(regime=r) for r in ("additive", "binding", "both")])
+
+
+def cells() -> pd.DataFrame:
+    """Comparisons of three corpora of a triangle."""
+    shares = {"cross_binding": [0.0, 0.5, 0.0], "self_binding": [0.0, 0.0, 0.5]}
+    told = {"difference": [0.0, 0.2, -0.1], "verdict": ["equivalent", "different", "inconclusive"]}
+    return pd.DataFrame({**shares, **told, "a": "cross-AVT", "b": "self-AVT"})
+
+
 WORDS = pd.DataFrame({"start": [0.1, 0.4], "end": [0.4, 0.9], "word": ["Good", "day"]})
 
 
@@ -223,6 +235,10 @@ FIGURES: dict[str, Callable[[], Axes | Figure]] = {
     "utterance, uneven": lambda: plots.utterance(
         {"audio": np.ones((500, 4)), "text": np.zeros((1, 3))}, EVENTS.iloc[:0]
     ),
+    "regimes": lambda: plots.regimes(kinds_of_data(), chance=1 / 7),
+    "regimes, 1": lambda: plots.regimes(make_table(["self-A"]).assign(regime="only one")),
+    "phase": lambda: plots.phase_diagram(cells(), "cross_binding", "self_binding"),
+    "phase, 1": lambda: plots.phase_diagram(cells().iloc[:1], "cross_binding", "self_binding"),
     "recording": lambda: plots.recording(**spoken()),
     "recording, words alone": lambda: plots.recording(words=WORDS),
     "recording, a click": lambda: plots.recording(np.ones(100)),
@@ -742,3 +758,23 @@ def test_a_recording_marks_the_events_that_have_a_time_and_no_others() -> None:
 def test_what_a_recording_lacks_is_said_to_be_missing() -> None:
     texts = [[t.get_text() for t in ax.texts] for ax in plots.recording(words=WORDS).axes]
     assert [("missing" in found) for found in texts] == [True, False, True, True]
+
+
+def test_a_phase_diagram_shows_each_cell_at_its_place_with_its_verdict() -> None:
+    ax = plots.phase_diagram(cells(), "cross_binding", "self_binding")
+    shown = {text.get_position(): text.get_text() for text in ax.texts}
+    assert shown == {(0, 0): "+0\n=", (1, 0): "+20\n●", (0, 1): "-10\n?"}
+    image = ax.images[0]
+    assert image.get_clim() == (-20.0, 20.0)
+    assert np.isnan(np.ma.filled(image.get_array(), np.nan)[1, 1])
+
+
+def test_a_regime_shows_the_means_of_its_own_runs() -> None:
+    runs = kinds_of_data()
+    runs.loc[runs["regime"] == "binding", "balanced_accuracy"] += 0.2
+    additive, binding, _ = plots.regimes(runs).axes
+    means = [
+        [float(line.get_xdata()[0]) for line in ax.lines if line.get_marker() == "o"]
+        for ax in (additive, binding)
+    ]
+    np.testing.assert_allclose(np.subtract(means[1], means[0]), 20.0)

@@ -612,3 +612,48 @@ def test_holm_refuses_what_are_no_p_values(p_values: list) -> None:
 def test_summary_refuses_a_level_that_is_none() -> None:
     with pytest.raises(InputError, match="alpha=2"):
         stats.summary(worked(), alpha=2)
+
+
+# -- several data sets -----------------------------------------------------------------------------
+
+
+def two_sets() -> pd.DataFrame:
+    """The same two configurations on two data sets: ten points apart on one, level on the other."""
+    rng = np.random.default_rng(4)
+    rows = [
+        {"corpus": corpus, "configuration": name, "fold": k, "seed": s,
+         "accuracy": 0.5 + gap * (name == "b") + rng.normal(0, 0.01)}
+        for corpus, gap in (("x", 0.1), ("y", 0.0))
+        for name in ("a", "b")
+        for k in range(5)
+        for s in range(2)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_groups_are_compared_each_on_its_own_rows_and_corrected_together():
+    table = two_sets()
+    found = stats.compare_groups(table, [("b", "a")], "corpus", "accuracy")
+    alone = [stats.compare(rows, "b", "a", "accuracy") for _, rows in table.groupby("corpus")]
+    assert found["corpus"].tolist() == ["x", "y"]
+    assert found["difference"].tolist() == [one.difference for one in alone]
+    p = [one.p_difference for one in alone]
+    assert found["p_holm"].tolist() == stats.holm(p).tolist()
+    assert found["verdict"][0] == "different"
+    assert found["verdict"][1] != "different"
+
+
+def test_groups_of_several_columns_and_several_pairs_give_a_row_each():
+    table = pd.concat([two_sets().assign(level=level) for level in (1, 2)])
+    more = table[table["configuration"] == "a"].assign(configuration="c")
+    table = pd.concat([table, more.assign(accuracy=more["accuracy"] - 0.02)])
+    pairs = [("b", "a"), ("a", "c")]
+    found = stats.compare_groups(table, pairs, ["corpus", "level"], "accuracy")
+    assert list(found.columns[:2]) == ["corpus", "level"]
+    assert len(found) == 8
+    assert not found[["corpus", "level", "a"]].duplicated().any()
+
+
+def test_a_grouping_that_is_not_there_is_told_of():
+    with pytest.raises(InputError, match="regime"):
+        stats.compare_groups(two_sets(), [("b", "a")], "regime", "accuracy")

@@ -132,9 +132,8 @@ class LowRankFusion(MeanFusion):
         """(B, T_m, D) and (B, T_m) of every modality -> ``Fused`` with one vector (B, 1, 2D)."""
         means = super().forward(sequences, masks)
         extended = F.pad(means.vectors, (1, 0), value=1.0)  # (B, M, D + 1)
-        ordered = [
-            self.factors[m] for m in self.config.modalities
-        ]  # a ParameterDict sorts its keys
+        # Not .values(): a ParameterDict sorts its keys.
+        ordered = [self.factors[m] for m in self.config.modalities]
         factors = torch.stack(ordered)  # (M, R, D + 1, 2D)
         product = torch.einsum("bmi,mrio->bmro", extended, factors).prod(dim=1)  # (B, R, 2D)
         z = torch.einsum("r,bro->bo", self.weight, product) + self.bias  # (B, 2D)

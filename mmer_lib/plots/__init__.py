@@ -19,6 +19,7 @@ from mmer_lib.plots.corpus import class_balance, leakage, lengths, utterance
 from mmer_lib.plots.evidence import components, habits, power
 from mmer_lib.plots.ranking import critical_difference
 from mmer_lib.plots.recording import recording
+from mmer_lib.plots.regimes import phase_diagram, regimes
 from mmer_lib.plots.runs import epoch_choice, rain_clouds
 from mmer_lib.plots.scores import confusion, score_bars, training_curves
 from mmer_lib.plots.style import (
@@ -35,6 +36,7 @@ __all__ = [
     "FUSION_COLOURS", "MODALITY_COLOURS", "VERDICT_COLOURS", "attention_grid", "attention_heads",
     "attention_map", "class_balance", "components", "confusion", "critical_difference",
     "epoch_choice", "event_mass", "forest", "fusion_colour", "habits", "leakage", "lengths",
-    "paired_folds", "pooling_identity", "posterior", "power", "rain_clouds", "recalls",
-    "recording", "reliability", "save", "score_bars", "split_name", "training_curves", "utterance",
+    "paired_folds", "phase_diagram", "pooling_identity", "posterior", "power", "rain_clouds",
+    "recalls", "recording", "regimes", "reliability", "save", "score_bars", "split_name",
+    "training_curves", "utterance",
 ]  # fmt: skip

@@ -29,6 +29,7 @@ from mmer_lib.stats.comparison import (
     Comparison,
     compare,
     compare_all,
+    compare_groups,
     compare_planned,
     planned_pairs,
     summary,
@@ -51,12 +52,12 @@ from mmer_lib.stats.teaching import habits
 from mmer_lib.stats.usual import DEFAULT, TESTS
 
 __all__ = [
-    "COUNTS", "DEFAULT", "DESIGNS", "ESTIMANDS", "KEYS", "SCENARIOS", "STUDY", "TESTS", "VERDICTS",
-    "Comparison", "Components", "CrossValidation", "Design", "Goal", "Planning", "Ranks",
-    "Scenario", "baselines", "calibrate", "calibrate_family", "compare", "compare_all",
-    "compare_planned", "critical_difference", "decide", "error_table", "fold_means",
-    "gather_histories", "gather_predictions", "habits", "holm", "judge", "judge_ranks",
-    "mean_confusion", "measure", "measured", "plan", "planned_pairs", "powers",
-    "rank_configurations", "recall_intervals", "refresh_measured", "reliability",
-    "select_epochs", "selection", "summary", "variance_components",
+    "COUNTS", "DEFAULT", "DESIGNS", "ESTIMANDS", "KEYS", "SCENARIOS", "STUDY", "TESTS",
+    "VERDICTS", "Comparison", "Components", "CrossValidation", "Design", "Goal", "Planning",
+    "Ranks", "Scenario", "baselines", "calibrate", "calibrate_family", "compare", "compare_all",
+    "compare_groups", "compare_planned", "critical_difference", "decide", "error_table",
+    "fold_means", "gather_histories", "gather_predictions", "habits", "holm", "judge",
+    "judge_ranks", "mean_confusion", "measure", "measured", "plan", "planned_pairs", "powers",
+    "rank_configurations", "recall_intervals", "refresh_measured", "reliability", "select_epochs",
+    "selection", "summary", "variance_components",
 ]  # fmt: skip

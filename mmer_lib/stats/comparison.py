@@ -19,7 +19,7 @@ that is constant (a model that always answers one class) against one that varies
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import combinations
 from typing import Any
@@ -31,7 +31,15 @@ from scipy import stats
 from mmer_lib.errors import InputError, unknown
 from mmer_lib.stats.evidence import check_level, check_share, decide, holm, judge
 from mmer_lib.stats.ranks import rank_configurations
-from mmer_lib.stats.tables import Floats, count_draws, free_folds, overlap, pair_runs, read_scores
+from mmer_lib.stats.tables import (
+    Floats,
+    count_draws,
+    free_folds,
+    need_columns,
+    overlap,
+    pair_runs,
+    read_scores,
+)
 
 ESTIMANDS = ("new data", "new seeds")
 
@@ -192,10 +200,41 @@ def compare_planned(
     """
     wanted = [tuple(pair) for pair in pairs]
     _check_pairs(wanted)
-    alone = [compare(table, a, b, metric, margin, alpha, estimand) for a, b in wanted]
+    return _corrected([compare(table, a, b, metric, margin, alpha, estimand) for a, b in wanted])
+
+
+def compare_groups(
+    table: pd.DataFrame,
+    pairs: Iterable[tuple[str, str]],
+    by: str | Sequence[str],
+    metric: str = "balanced_accuracy",
+    margin: float = 0.01,
+    alpha: float = 0.05,
+    estimand: str = "new data",
+) -> pd.DataFrame:
+    """The same pairs on each of several data sets, a row a data set and pair.
+
+    ``by`` names the column or columns of ``table`` that tell the data sets apart; they come first
+    in the answer. All of it is one family for Holm's correction. Otherwise as
+    :func:`compare_planned`.
+    """
+    columns = [by] if isinstance(by, str) else list(by)
+    need_columns(table, columns, "table of runs")
+    wanted = [tuple(pair) for pair in pairs]
+    _check_pairs(wanted)
+    alone, places = [], []
+    for place, runs in table.groupby(columns, sort=False):
+        alone += [compare(runs, a, b, metric, margin, alpha, estimand) for a, b in wanted]
+        places += [place] * len(wanted)
+    groups = pd.DataFrame(places, columns=columns)
+    return pd.concat([groups, _corrected(alone)], axis=1)
+
+
+def _corrected(alone: list[Comparison]) -> pd.DataFrame:
+    """One family of comparisons as a frame, their difference tests corrected by Holm."""
     corrected = holm([one.p_difference for one in alone])
     rows = [
-        replace(one, p_holm=float(p), verdict=decide(float(p), one.p_equivalence, alpha))
+        replace(one, p_holm=float(p), verdict=decide(float(p), one.p_equivalence, alpha=one.alpha))
         for one, p in zip(alone, corrected, strict=True)
     ]
     columns = [field.name for field in fields(Comparison)]
