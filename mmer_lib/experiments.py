@@ -150,7 +150,7 @@ _KEPT = (
 
 
 def write_summary(runs: pd.DataFrame, file: Path, extra: Sequence[str], how: str) -> Path:
-    """Keep what comparisons need of a table of runs, and beside it how it was made.
+    """Keep what comparisons need of a table of runs or a track, and beside it how it was made.
 
     ``extra``: further columns, such as the options of a grid. ``how``: the command.
     """
@@ -159,8 +159,7 @@ def write_summary(runs: pd.DataFrame, file: Path, extra: Sequence[str], how: str
     runs[columns].round(6).to_csv(file, index=False)
     about = {
         "made by": how,
-        "runs": len(runs),
-        "seconds of training in all": round(float(runs["seconds"].sum())),
+        "runs": len(runs[["configuration", "fold", "seed", *extra]].drop_duplicates()),
         "mmer": mmer_lib.__version__,
         "semantics of runs": SEMANTICS,
         "columns": columns,

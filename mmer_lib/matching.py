@@ -7,12 +7,15 @@ follows the number of vectors. Models are built on torch's meta device, so that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+import numpy as np
 import pandas as pd
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from mmer_lib.corpora.base import Corpus
+from mmer_lib.corpora.batches import Part
 from mmer_lib.errors import check_number, check_whole
 from mmer_lib.fusion import FUSIONS, build_fusion
 from mmer_lib.model import (
@@ -112,3 +115,42 @@ def _steps_to(plain: str, heads: int, budget: int, corpus: Corpus | None) -> int
         middle = (low + high) // 2
         low, high = (low, middle) if reaches(middle) else (middle, high)
     return high
+
+
+def _attention_products(
+    query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: object, **__: object
+) -> int:
+    """Operations of Q K^T and of its product with V: (B, H, Tq, d), (B, H, Ts, d), twice."""
+    batch, heads, asked, width = query
+    return 2 * batch * heads * asked * key[2] * (width + value[3])
+
+
+# The fused attention of CPUs, which torch's own counter does not know.
+_FUSED = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_products}
+
+
+def cost_frame(names: Iterable[str], corpus: Corpus, utterances: int = 32) -> pd.DataFrame:
+    """What configurations cost on a corpus: a row each, in the order given.
+
+    Columns: ``name``, ``fusion_parameters``, ``parameters`` (trained in all) and ``megaflops``: a
+    million floating-point operations of matrix products in one forward pass, for an utterance,
+    as the mean over the first ``utterances`` in one batch (padding included). Recurrent layers and
+    element-wise operations are not counted: they are the same for all.
+    """
+    rows = np.arange(min(utterances, len(corpus)))
+    found = []
+    for name in list_names(names):
+        config = parse_configuration(name).for_corpus(corpus)
+        model = Recognizer(config).eval()
+        part = Part(corpus, rows, config.modalities, None, config.pad_to, config.dtype)
+        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_FUSED) as counter:
+            model(part.collate(rows), need_weights=False)
+        found.append(
+            {
+                "name": name,
+                "fusion_parameters": count_parameters(model.fusion),
+                "parameters": count_parameters(model),
+                "megaflops": counter.get_total_flops() / len(rows) / 1e6,
+            }
+        )
+    return pd.DataFrame(found)

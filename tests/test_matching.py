@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from small import small_corpus
 from torch import nn
 
+from mmer_lib.corpora import Corpus, Ragged
 from mmer_lib.errors import InputError
 from mmer_lib.fusion import FUSIONS
-from mmer_lib.matching import CROSS, ZOO, budget_frame, fusion_parameters, matched
+from mmer_lib.matching import (
+    CROSS,
+    ZOO,
+    budget_frame,
+    cost_frame,
+    fusion_parameters,
+    matched,
+)
 from mmer_lib.model import Recognizer, parse_configuration
 
 SMALL = "width=12,heads=3,hidden=5"
@@ -139,3 +149,19 @@ def test_a_wrong_name_is_told_as_everywhere():
         matched("crss-AVT", CROSS)
     with pytest.raises(InputError, match="write one name as"):
         budget_frame(names="cross-AVT")
+
+
+def test_the_cost_of_attention_is_its_matrix_products_counted_by_hand():
+    """Self and cross of two modalities with B utterances of 4 and 6 frames, D = 12."""
+    sequences = {m: [np.ones((n, 3), np.float32)] * 2 for m, n in (("audio", 4), ("text", 6))}
+    table = pd.DataFrame({"id": ["a", "b"], "label": [0, 1]})
+    features = {m: Ragged.from_list(x, 3) for m, x in sequences.items()}
+    corpus = Corpus("even", ("x", "y"), table, features)
+    sizes = ",width=12,heads=3,hidden=5"
+    costs = cost_frame([f"{f}-AT{sizes}" for f in ("mean", "self", "cross")], corpus)
+    mean, own, other = costs["megaflops"] * 1e6
+    projections = 2 * 12 * 12 * (3 + 1) * (4 + 6)  # queries, keys, values, output of every frame
+    assert own - mean == projections + 2 * 2 * 12 * (4 * 4 + 6 * 6)
+    assert other - mean == projections + 2 * 2 * 12 * (4 * 6 + 6 * 4)
+    assert costs["parameters"].tolist() == sorted(costs["parameters"])
+    assert costs["fusion_parameters"].tolist() == [0, 2 * 4 * 12 * 13, 2 * 4 * 12 * 13]

@@ -139,6 +139,22 @@ def leakage_reports() -> pd.DataFrame:
     return pd.DataFrame(counts, index=["random", "by-speaker"])
 
 
+def costs() -> pd.DataFrame:
+    return pd.DataFrame({"name": GRID, "megaflops": np.geomspace(0.1, 10, len(GRID))})
+
+
+def loss_track() -> pd.DataFrame:
+    """Scores that fall by a tenth a tenth of the frames, one configuration ten points above."""
+    rows = [
+        {"configuration": name, "fold": k, "share": share,
+         "balanced_accuracy": 0.8 + 0.1 * (name == "cross-AVT") - 0.5 * share}
+        for name in ("self-AVT", "cross-AVT", "mean-AVT")
+        for k in range(2)
+        for share in (0.0, 0.3, 0.9)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
 def kinds_of_data() -> pd.DataFrame:
     names = ["self-AVT", "cross-AVT", "cross-AVT,query=shuffled"]
     return pd.concat([make_table(names).assign(regime=r) for r in ("additive", "binding", "both")])
@@ -235,6 +251,10 @@ FIGURES: dict[str, Callable[[], Axes | Figure]] = {
     "utterance, uneven": lambda: plots.utterance(
         {"audio": np.ones((500, 4)), "text": np.zeros((1, 3))}, EVENTS.iloc[:0]
     ),
+    "cost": lambda: plots.cost(make_table(GRID), costs()),
+    "cost, 1": lambda: plots.cost(make_table(["self-A"]), costs()),
+    "loss": lambda: plots.loss_curves(loss_track(), ["cross-AVT", "self-AVT"], chance=1 / 7),
+    "loss, no highlight": lambda: plots.loss_curves(loss_track()),
     "regimes": lambda: plots.regimes(kinds_of_data(), chance=1 / 7),
     "regimes, 1": lambda: plots.regimes(make_table(["self-A"]).assign(regime="only one")),
     "phase": lambda: plots.phase_diagram(cells(), "cross_binding", "self_binding"),
@@ -778,3 +798,25 @@ def test_a_regime_shows_the_means_of_its_own_runs() -> None:
         for ax in (additive, binding)
     ]
     np.testing.assert_allclose(np.subtract(means[1], means[0]), 20.0)
+
+
+def test_a_cost_figure_places_each_configuration_at_its_work_and_score() -> None:
+    runs = make_table(["self-AVT", "cross-AVT"])
+    ax = plots.cost(runs, costs())
+    found = {
+        (float(line.get_xdata()[0]), round(float(line.get_ydata()[0]), 6))
+        for line in ax.lines
+        if line.get_marker() == "o"
+    }
+    means = 100 * runs.groupby("configuration")["balanced_accuracy"].mean()
+    works = costs().set_index("name")["megaflops"]
+    assert found == {(works[name], round(mean, 6)) for name, mean in means.items()}
+
+
+def test_loss_curves_average_folds_and_colour_only_what_is_asked_for() -> None:
+    ax = plots.loss_curves(loss_track(), ["cross-AVT"])
+    curves = {line.get_label(): line for line in ax.lines}
+    assert list(curves["cross-AVT"].get_xdata()) == [0, 30, 90]
+    np.testing.assert_allclose(curves["cross-AVT"].get_ydata(), [90, 75, 45])
+    others = [line for line in ax.lines if line is not curves["cross-AVT"]]
+    assert {line.get_color() for line in others} == {"#E3E3E3"}

@@ -31,12 +31,13 @@ from mmer_lib.plots.style import (
     split_name,
 )
 from mmer_lib.plots.verdicts import forest, paired_folds, posterior
+from mmer_lib.plots.zoo import cost, loss_curves
 
 __all__ = [
     "FUSION_COLOURS", "MODALITY_COLOURS", "VERDICT_COLOURS", "attention_grid", "attention_heads",
-    "attention_map", "class_balance", "components", "confusion", "critical_difference",
+    "attention_map", "class_balance", "components", "confusion", "cost", "critical_difference",
     "epoch_choice", "event_mass", "forest", "fusion_colour", "habits", "leakage", "lengths",
-    "paired_folds", "phase_diagram", "pooling_identity", "posterior", "power", "rain_clouds",
-    "recalls", "recording", "regimes", "reliability", "save", "score_bars", "split_name",
-    "training_curves", "utterance",
+    "loss_curves", "paired_folds", "phase_diagram", "pooling_identity", "posterior", "power",
+    "rain_clouds", "recalls", "recording", "regimes", "reliability", "save", "score_bars",
+    "split_name", "training_curves", "utterance",
 ]  # fmt: skip
