@@ -48,6 +48,7 @@ PROFILES: dict[str, Settings] = {
         "*": {"corpus": "synthetic,utterances=160,classes=3,features=6"},
         "01": {"recorded": "staged,utterances=14,speakers=2,jobs=2"},
         "03": {"folds": 2, "replicates": 2, "epochs": 1, "width": 8, "heads": 2, "jobs": 1},
+        "06": {"folds": 2, "utterances": 160, "epochs": 1, "width": 8, "heads": 2, "jobs": 1},
     },
     "paper": {
         "03": {

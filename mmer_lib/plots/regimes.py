@@ -49,7 +49,8 @@ def regimes(
     for ax, (regime, table) in zip(panels, found, strict=True):
         for row in rows(summary(table, metric)):
             y, colour = names.index(row.configuration), fusion_colour(row.configuration)
-            ax.plot([100 * row.low, 100 * row.high], [y, y], color=colour, linewidth=2)
+            ends = np.clip([100 * row.low, 100 * row.high], 0, 100)
+            ax.plot(ends, [y, y], color=colour, linewidth=2)
             ax.plot(100 * row.mean, y, "o", color=colour, markersize=6)
             ax.annotate(
                 f"{100 * row.mean:.0f}", (100 * row.mean, y), (0, 5), ha="center",
@@ -60,6 +61,7 @@ def regimes(
         dress(ax, str(regime), f"{metric_label(metric)} (%)", grid="x", small=True)
         ax.set_yticks(range(len(names)), names)
         ax.set_ylim(len(names) - 0.4, -0.8)
+        ax.set_xlim(right=min(103.0, ax.get_xlim()[1]))
     panels[0].set_ylabel("configuration", fontsize=9)
     return crown(figure, "Who is ahead on which kind of data? Dots: means, lines: 95 % intervals")
 
@@ -95,5 +97,5 @@ def phase_diagram(comparisons: pd.DataFrame, x: str, y: str, ax: Axes | None = N
         if verdict in set(comparisons["verdict"])
     ]
     legend_below(figure_of(ax), handles)
-    title = "Where is which ahead? Red: the first, blue: the second, pale: a tie"
+    title = f"Red: {first['a']} is ahead, blue: {first['b']}, pale: a tie. The mark is the verdict"
     return dress(ax, title, x.replace("_", " "), y.replace("_", " "), spines=False)
