@@ -798,6 +798,7 @@ def test_a_regime_shows_the_means_of_its_own_runs() -> None:
         for ax in (additive, binding)
     ]
     np.testing.assert_allclose(np.subtract(means[1], means[0]), 20.0)
+    assert max(means[1]) < binding.get_xlim()[1] == additive.get_xlim()[1]
 
 
 def test_a_cost_figure_places_each_configuration_at_its_work_and_score() -> None:

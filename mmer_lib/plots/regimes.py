@@ -61,8 +61,8 @@ def regimes(
         dress(ax, str(regime), f"{metric_label(metric)} (%)", grid="x", small=True)
         ax.set_yticks(range(len(names)), names)
         ax.set_ylim(len(names) - 0.4, -0.8)
-        ax.set_xlim(right=min(103.0, ax.get_xlim()[1]))
     panels[0].set_ylabel("configuration", fontsize=9)
+    panels[0].set_xlim(right=min(103.0, panels[0].get_xlim()[1]))  # all panels share it
     return crown(figure, "Who is ahead on which kind of data? Dots: means, lines: 95 % intervals")
 
 
