@@ -47,7 +47,8 @@ def regimes(
     high = 0.9 + 0.3 * len(names)
     figure, panels = make_panels(len(found), columns=3, size=(3.1, high), shared=True)
     for ax, (regime, table) in zip(panels, found, strict=True):
-        for row in rows(summary(table, metric)):
+        each = [summary(one, metric) for _, one in table.groupby("configuration", sort=False)]
+        for row in rows(pd.concat(each)):  # apart: they may come from different tables
             y, colour = names.index(row.configuration), fusion_colour(row.configuration)
             ends = np.clip([100 * row.low, 100 * row.high], 0, 100)
             ax.plot(ends, [y, y], color=colour, linewidth=2)

@@ -52,6 +52,8 @@ def cost(
             textcoords="offset points", fontsize=8.5, color=INK,
         )  # fmt: skip
     ax.set_xscale("log")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter("{x:g}")
     title = "What does a point cost? Each dot is a fusion near the parameters of cross-attention"
     label = "matrix products of one utterance (million operations)"
     return dress(ax, title, label, f"{metric_label(metric)} (%)", grid="both")
