@@ -413,6 +413,7 @@ def test_a_measuring_that_was_cut_short_goes_on(corpus, finished, monkeypatch):
     assert measured == table["key"].tolist()
 
 
+@pytest.mark.slow
 def test_processes_side_by_side_give_the_same_numbers(corpus, finished):
     store, table = finished
     some = table[table["configuration"] == "cross-AT"]

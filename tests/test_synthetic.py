@@ -249,7 +249,7 @@ def test_no_two_patterns_are_alike():
         ({"holder": "txt"}, "unknown modality for holder: 'txt': did you mean 'text'"),
         ({"asker": "audio", "holder": "audio"}, "asker and holder are both 'audio'"),
         ({"utterance": 5}, "unknown option of corpus 'synthetic': 'utterance': did you mean"),
-        ({"classes": "many"}, "synthetic,classes='many' is not a whole number"),
+        ({"classes": "many"}, "corpus 'synthetic': classes='many' is not a whole number"),
     ],
 )
 def test_an_option_out_of_range_is_told_in_one_line(options, message):

@@ -79,10 +79,13 @@ def _run(
     if jobs == 1 or batched:
         yield from map(work, rounds)
         return
-    from joblib import Parallel, delayed
+    from joblib import Parallel, delayed, parallel_config
 
-    parallel = Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2 * n_jobs")
-    finished = parallel(delayed(work)(some) for some in rounds)
+    # One thread each, as all work of this library in processes: they are shared then. Processes
+    # set up otherwise would have to end first, and joblib may wait for that for ever.
+    with parallel_config("loky", inner_max_num_threads=1):
+        parallel = Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2 * n_jobs")
+        finished = parallel(delayed(work)(some) for some in rounds)
     try:
         for outcomes in finished:  # noqa: UP028  `yield from` would close it outside of the below
             yield outcomes

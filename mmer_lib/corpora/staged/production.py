@@ -172,16 +172,16 @@ def say(line: Line, person: Person) -> voice.Spoken:
 
 def _film_all(lines: list[Line], speakers: int, folder: Path, jobs: int) -> None:
     """The films that are not there yet, in ``jobs`` processes."""
-    from joblib import Parallel, delayed
+    from joblib import Parallel, delayed, parallel_config
     from tqdm import tqdm
 
     todo = [line for line in lines if not (folder / "video" / f"{line.id}.mp4").exists()]
     parts = [todo[i : i + 8] for i in range(0, len(todo), 8)]
-    workers = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-    done = workers(delayed(film_lines)(part, speakers, folder) for part in parts)
-    with tqdm(total=len(lines), initial=len(lines) - len(todo), desc="faces", unit="line",
-              disable=None) as bar:  # fmt: skip
-        for many in done:
+    bar = tqdm(total=len(lines), initial=len(lines) - len(todo), desc="faces", unit="line",
+               disable=None)  # fmt: skip
+    with parallel_config("loky", inner_max_num_threads=1), bar:
+        workers = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
+        for many in workers(delayed(film_lines)(part, speakers, folder) for part in parts):
             bar.update(many)
 
 
