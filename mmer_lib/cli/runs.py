@@ -14,6 +14,7 @@ from mmer_lib.errors import InputError, unknown
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mmer_lib.corpora import Corpus
     from mmer_lib.store import ResultStore
 
 
@@ -55,9 +56,7 @@ def sweep(
     """
     from mmer_lib import stats
     from mmer_lib.corpora import load_corpus
-    from mmer_lib.experiments import list_table
     from mmer_lib.metrics import METRICS
-    from mmer_lib.model import PAPER_GRID, usable
     from mmer_lib.store import ResultStore
     from mmer_lib.sweep import Plan, run_plan
     from mmer_lib.train import TrainConfig
@@ -65,15 +64,10 @@ def sweep(
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS)
     data = load_corpus(corpus)
-    if table and models:
-        raise InputError("--models and --table: name the configurations once")
     sizes = {"width": width, "heads": heads}
-    if table:
-        letters = "".join(m[0].upper() for m in data.modalities)
-        models = list_table(table.upper(), letters, sizes)
     plan = Plan(
         data,
-        tuple(models or usable(PAPER_GRID, data)),
+        _choose_configurations(data, models, table, sizes),
         protocol,
         folds,
         seeds,
@@ -88,6 +82,21 @@ def sweep(
     pairs = [f"{a}:{b}" for a, b in stats.planned_pairs(runs["configuration"].unique())]
     if pairs:
         typer.echo(f"\nNext: mmer compare {store} --pairs {' '.join(pairs)}")
+
+
+def _choose_configurations(
+    data: Corpus, models: list[str] | None, table: str | None, sizes: dict[str, int]
+) -> tuple[str, ...]:
+    """Those named, those of a table, or what the corpus allows of the paper's grid."""
+    from mmer_lib.experiments import list_table
+    from mmer_lib.model import PAPER_GRID, usable
+
+    if table and models:
+        raise InputError("--models and --table: name the configurations once")
+    if table:
+        letters = "".join(m[0].upper() for m in data.modalities)
+        return tuple(list_table(table.upper(), letters, sizes))
+    return tuple(models or usable(PAPER_GRID, data))
 
 
 @app.command(epilog=example("mmer compare runs/sweep --pairs cross-AT:self-AT --margin 0.01"))
