@@ -6,7 +6,8 @@
 
 ``contrastive`` in the spirit of Fan (2025), ``supcon`` after Khosla et al. (2020, eq. 2),
 ``missing_view`` in the spirit of Sun et al. (2022), ``misa`` what the fusion itself gives (Hazarika
-et al. 2020). Each is a mean over utterances that have what it needs, and 0 where none has.
+et al. 2020). All but ``missing_view`` are means over utterances that have what they need, and 0
+where none has.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ def _matching(x: Tensor, y: Tensor) -> Tensor:
 def supcon(output: Output, labels: Tensor, dropped: Output | None = None) -> Tensor:
     """Utterances of one class are near each other (Khosla et al. 2020, eq. 2, the outer sum).
 
+    HCAM (Dutta & Ganapathy 2023) adds such a loss to cross-entropy for emotions.
+
     z (B, n D') are the vectors one after the other, zeros where not present, of length one. For an
     utterance i with others P(i) of its class: -mean_{p in P(i)} log softmax_{a != i}(z_i z_a^T /
     tau)_p; mean over utterances that have others. ln(B - 1) where all coincide.
@@ -79,6 +82,9 @@ def supcon(output: Output, labels: Tensor, dropped: Output | None = None) -> Ten
 
 def missing_view(output: Output, labels: Tensor, dropped: Output | None = None) -> Tensor:
     """KL(p || p') of the classes, p from all modalities (a constant), p' with one dropped.
+
+    Mean over all utterances; one with a single modality drops none, so that its two views differ by
+    dropout of the network alone.
 
     Deviation: Sun et al. draw hidden representations together; classes are what every fusion has.
 

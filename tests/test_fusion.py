@@ -243,7 +243,9 @@ def test_the_order_of_the_batch_is_irrelevant(case):
     turned = fusion(
         {m: x[order] for m, x in sequences.items()}, {m: k[order] for m, k in masks.items()}
     )
-    assert_same(turned, fusion(sequences, masks), order)
+    plain = fusion(sequences, masks)
+    assert_same(turned, plain, order)
+    assert_same_losses(turned, plain)
 
 
 @every_case
@@ -412,6 +414,20 @@ def test_who_asks_matters_but_not_the_padding_of_who_asks(case):
     assert_same(fusion(sequences, masks, asking=(junk, other_masks)), asked)
 
 
+@asked_case
+def test_rows_of_weights_are_the_real_frames_of_who_asks(case):
+    fusion, (sequences, masks) = case.build(), case.inputs()
+    turned = {m: [1 + n for n in lengths[::-1]] for m, lengths in LENGTHS.items()}
+    asking = case.inputs(turned, seed=2)
+    sums: dict[Any, Tensor] = {}
+    for (query, source), w in fusion(sequences, masks, True, asking).weights.items():
+        rows = query if case.name in SPANNING else (query, source)
+        sums[rows] = sums.get(rows, 0) + w.sum(dim=3)  # (B, H, Tq)
+    for rows, total in sums.items():
+        real = asking[1][rows if isinstance(rows, str) else rows[0]][:, None].expand_as(total)
+        torch.testing.assert_close(total, real.to(total.dtype), msg=str(rows))
+
+
 @pytest.mark.parametrize("name", FUSIONS)
 def test_a_switch_that_a_fusion_does_not_have_is_refused(name):
     kind = FUSIONS[name]
@@ -428,6 +444,12 @@ def test_a_switch_that_a_fusion_does_not_have_is_refused(name):
 def test_an_unknown_fusion_is_told_with_the_nearest_name():
     with pytest.raises(InputError, match="unknown fusion 'crss': did you mean 'cross'"):
         build_fusion("crss", Case("crss", ("audio", "text")).config())
+
+
+@pytest.mark.parametrize("modalities", [(), ("audio", "audio"), ("audio", "text", "audio")])
+def test_modalities_that_are_none_or_named_twice_are_refused(modalities):
+    with pytest.raises(InputError, match=r"modalities=.*: at least one expected, and each only "):
+        build_fusion("self", Case("self", modalities).config())
 
 
 @pytest.mark.parametrize("name", [name for name, kind in FUSIONS.items() if kind.least == 2])

@@ -119,6 +119,20 @@ def test_the_weights_of_the_last_hop_make_the_vector_and_both_askers_show_them()
         torch.testing.assert_close(fused.vectors[:, n], vector.squeeze(1))
 
 
+def test_a_modality_that_is_missing_shows_no_weights_as_an_asker():
+    fusion, (sequences, masks) = build("amh"), inputs()
+    weights = fusion(sequences, without(masks, "audio"), need_weights=True).weights
+    assert (weights["audio", "text"] == 0).all()
+    assert (weights["video", "text"].sum(dim=3) - 1).abs().max() < 1e-9
+
+
+def test_a_modality_that_the_published_order_does_not_name_comes_last():
+    names = ("touch", "text", "video")
+    assert build("amh", replace(CONFIG, modalities=names, depth=3)).targets == [
+        "video", "text", "touch",
+    ]  # fmt: skip
+
+
 def test_a_missing_modality_asks_as_zeros():
     fusion, (sequences, masks) = build("amh", replace(CONFIG, depth=1)), inputs()
     missing = without(masks, "audio")
@@ -180,17 +194,21 @@ def test_gates_forced_to_self_give_the_vectors_of_self_once_for_each_partner(res
     torch.testing.assert_close(fusion(sequences, masks).vectors, expected)
 
 
-def test_a_frames_gate_is_a_sharp_softmax_of_its_cross_attended_feature():
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_a_frames_gate_is_a_sharp_softmax_of_its_cross_attended_feature(shuffled):
     fusion, (sequences, masks) = build("iaca"), inputs()
     zero(fusion.vector_gate)
-    fused = fusion(sequences, masks)
+    lengths = {m: given[::-1] for m, given in LENGTHS.items()} if shuffled else LENGTHS
+    asks, ask_masks = inputs(lengths, seed=2) if shuffled else (sequences, masks)
+    fused = fusion(sequences, masks, asking=(asks, ask_masks) if shuffled else None)
     for n, (q, s) in enumerate(PAIRS):
-        own, _ = fusion.own.attentions[f"{q}_{q}"](sequences[q], sequences[q], masks[q])
-        c, _ = fusion.cross.attentions[f"{q}_{s}"](sequences[q], sequences[s], masks[s])
+        own, _ = fusion.own.attentions[f"{q}_{q}"](asks[q], sequences[q], masks[q])
+        c, _ = fusion.cross.attentions[f"{q}_{s}"](asks[q], sequences[s], masks[s])
         gate = fusion.frame_gates[f"{q}_{s}"]
+        assert (fused.aux[f"{q}_{s}"][~ask_masks[q]] == 0).all()
         for item in range(4):
             total, share = torch.zeros(12, dtype=torch.float64), []
-            for t in range(LENGTHS[q][item]):
+            for t in range(lengths[q][item]):
                 w_1, w_2 = ((gate.weight @ c[item, t] + gate.bias) / 0.1).softmax(dim=0)
                 total = total + w_1 * own[item, t] + w_2 * c[item, t]
                 share.append(w_2)
@@ -224,6 +242,16 @@ def test_where_the_source_is_missing_the_vector_is_that_of_self_and_stays_presen
     assert (fused.gates["cross"][:, PAIRS.index(("audio", "text"))] == 0).all()
     expected = torch.tensor([0.0 if q == "text" else 1 / 4 for q, _ in PAIRS]).double()
     torch.testing.assert_close(fused.gates["vectors"], expected.expand(4, 6))
+
+
+def test_a_partner_asks_of_whatever_is_there_of_the_utterance():
+    fusion, (sequences, masks) = build("iaca"), inputs()
+    fused = fusion(sequences, without(masks, "audio"), asking=(sequences, masks))
+    assert fused.present.all()  # audio's partner asks video and text
+    assert (fused.gates["cross"][:, PAIRS.index(("audio", "text"))] == 1).all()
+    left = fusion(sequences, without(masks, "audio", "text"), asking=(sequences, masks))
+    expected = [pair != ("audio", "text") and pair != ("text", "audio") for pair in PAIRS]
+    assert left.present[0].tolist() == expected
 
 
 def test_the_tied_variant_shares_cross_attentions_and_nothing_else():

@@ -33,6 +33,16 @@ def test_private_halves_have_encoders_of_their_own_and_shared_halves_one():
         torch.testing.assert_close(aux["shared"][:, i], fusion.shared(u).sigmoid())
 
 
+def test_a_projection_is_normalised_behind_its_relu():
+    fusion, (sequences, masks) = build(), random_sequences(LENGTHS, 12, 1)
+    for m in MODALITIES:
+        linear, _, norm = fusion.project[m]
+        e = masked_mean(sequences[m], masks[m])
+        u = (e @ linear.weight.T + linear.bias).clamp(min=0)
+        u = (u - u.mean(dim=1, keepdim=True)) / (u.var(dim=1, correction=0)[:, None] + 1e-5).sqrt()
+        torch.testing.assert_close(fusion.project[m](e), u * norm.weight + norm.bias)
+
+
 def test_the_vectors_are_the_halves_that_have_read_each_other():
     fusion, (sequences, masks) = build(), random_sequences(LENGTHS, 12, 1)
     fused = fusion(sequences, masks, need_weights=True)
@@ -60,7 +70,11 @@ def test_reconstruction_is_the_error_of_what_the_halves_tell_of_the_utterance():
         u = fusion.project[m](masked_mean(sequences[m], masks[m]))
         told = fusion.decode[m](fused.aux["private"][:, i] + fused.aux["shared"][:, i])
         errors.append(torch.nn.functional.mse_loss(told, u))
-    torch.testing.assert_close(fused.losses["reconstruction"], sum(errors) / 3)
+    given, expected = fused.losses["reconstruction"], sum(errors) / 3
+    torch.testing.assert_close(given, expected)
+    weight = fusion.project["audio"][0].weight  # it moves what is told and what is to be told
+    gradients = [torch.autograd.grad(x, weight, retain_graph=True)[0] for x in (given, expected)]
+    torch.testing.assert_close(*gradients)
 
 
 def test_moments_of_a_coin_and_of_a_constant_differ_by_hand():
@@ -69,6 +83,14 @@ def test_moments_of_a_coin_and_of_a_constant_differ_by_hand():
     # means .5 and .25; central moments of the coin: 1/4, 0, 1/16, 0
     both = torch.ones(2, dtype=torch.bool)
     assert moment_distance(coin, constant, both).item() == pytest.approx(0.25 + 0.25 + 0.0625)
+
+
+def test_five_moments_of_a_skewed_coin_count_by_hand():
+    coin = torch.tensor([[0.0], [0.0], [1.0]]).double()
+    constant = torch.full((3, 1), 1 / 3).double()
+    # central moments of the coin, from the second to the fifth: 2/9, 2/27, 2/27, 10/243
+    found = moment_distance(coin, constant, torch.ones(3, dtype=torch.bool))
+    assert found.item() == pytest.approx(100 / 243)
 
 
 def test_equal_distributions_have_no_distance_and_a_finite_gradient():
@@ -115,6 +137,26 @@ def test_difference_sums_private_with_shared_and_private_with_private():
         + overlap(private[0], private[1], ALL)
     )
     torch.testing.assert_close(difference(private, shared, there), expected)
+
+
+def test_difference_counts_the_rows_that_have_what_it_compares():
+    private, shared = [draw(seed=i) for i in range(2)], [draw(seed=i + 5) for i in range(2)]
+    there = torch.tensor([[True, False], [False, True], *[[True, True]] * 4])
+    rows = [there[:, 0], there[:, 1]]
+    expected = (
+        overlap(private[0][rows[0]], shared[0][rows[0]], ALL[:5])
+        + overlap(private[1][rows[1]], shared[1][rows[1]], ALL[:5])
+        + overlap(private[0][2:], private[1][2:], ALL[:4])
+    )
+    torch.testing.assert_close(difference(private, shared, there), expected)
+
+
+def test_of_a_modality_that_is_missing_no_token_asks_or_is_read():
+    sequences, masks = random_sequences({**LENGTHS, "video": [3, 0, 1, 2]}, 12, 1)
+    tokens = build()(sequences, masks, need_weights=True).aux["tokens"]  # (B, H, 2 M, 2 M)
+    assert (tokens[1, :, [1, 4]] == 0).all()
+    assert (tokens[1, :, :, [1, 4]] == 0).all()
+    assert (tokens[0] > 0).all()
 
 
 def test_an_utterance_alone_has_finite_losses_and_gradients():

@@ -178,6 +178,10 @@ def test_in_mult_a_partner_has_nothing_to_say_where_there_is_no_source():
     assert fusion(sequences, masks).present[0].tolist() == [True, False, False]
     asked = fusion(sequences, masks, asking=inputs(seed=2))
     assert asked.present[0].tolist() == [False, True, True]  # only audio can be read
+    others, other_masks = inputs(seed=2)
+    others["audio"] = -others["audio"]  # it has nothing to read, so it passes nothing on
+    again = fusion(sequences, masks, asking=(others, other_masks))
+    torch.testing.assert_close(again.vectors[:, 1:], asked.vectors[:, 1:])
 
 
 # Bottleneck transformer
@@ -240,6 +244,35 @@ def test_of_emt_with_zeroed_output_layers_context_and_frames_stay_the_means():
     torch.testing.assert_close(fusion(sequences, masks).vectors, expected)
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+def test_emt_equals_its_equations_an_utterance_at_a_time(depth):
+    fusion, (sequences, masks) = (
+        build("emt", depth=depth),
+        inputs(LENGTHS | {"video": [3, 0, 1, 2]}),
+    )
+    given, first, last = fusion(sequences, masks), fusion.score[0], fusion.score[2]
+    for i in range(4):
+        frames = {m: sequences[m][i][masks[m][i]] for m in MODALITIES}
+        x = {m: fusion.project[m](frames[m])[None] for m in MODALITIES}
+        here = torch.tensor([[len(frames[m]) > 0 for m in MODALITIES]])
+        g = torch.stack([x[m][0].sum(dim=0) / max(1, len(frames[m])) for m in MODALITIES])[None]
+        for layer in range(depth):
+            asked = []
+            for m in (m for m in MODALITIES if len(frames[m])):
+                real = torch.ones(x[m].shape[:2], dtype=torch.bool)
+                read = fusion.to_context[f"{m}_{layer}"](g, x[m], real)[0]
+                asked.append(fusion.within[f"{m}_{layer}"](read, read, here)[0])
+                x[m] = fusion.to_frames[f"{m}_{layer}"](x[m], g, here)[0]
+            flat = torch.stack([c.flatten() for c in asked])  # (modalities here, V)
+            scores = (flat @ first.weight.T + first.bias).tanh() @ last.weight[0]
+            share = scores.softmax(dim=0)
+            g = sum(a * c for a, c in zip(share, asked, strict=True))
+        means = [x[m][0].mean(dim=0) for m in MODALITIES if len(frames[m])]
+        expected = torch.cat([g[0][here[0]], torch.stack(means)])
+        torch.testing.assert_close(given.vectors[i][given.present[i]], expected, **LOOSE)
+        torch.testing.assert_close(given.gates["context"][i][here[0]], share, **LOOSE)
+
+
 def count_flops(fusion: Fusion, steps: int) -> int:
     lengths = {m: [steps] for m in MODALITIES}
     with FlopCounterMode(display=False) as counter:
@@ -293,6 +326,13 @@ def test_the_modality_of_the_largest_number_is_primary_and_asks_the_others():
     scale = 3 * fusion.gate.softmax(dim=0)
     expected = scale[:, None] * means(fusion, sequences, masks)
     torch.testing.assert_close(fused.vectors, expected[:, [2, 1, 0]])  # primary first
+
+
+def test_a_role_is_absent_where_the_modality_that_has_it_is():
+    fusion, (sequences, masks) = build("hct"), inputs(LENGTHS | {"audio": [0, 2, 7, 1]})
+    with torch.no_grad():
+        fusion.gate.copy_(torch.tensor([-1.0, 0.0, 2.0]))  # audio is last
+    assert fusion(sequences, masks).present.tolist() == [[True, True, False], *[[True] * 3] * 3]
 
 
 def test_hct_of_the_primary_equals_its_equations():

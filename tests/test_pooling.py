@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmer_lib.pooling import concatenate, masked_mean, statistical_pool
+from mmer_lib.pooling import concatenate, masked_mean, mean_pool, statistical_pool
 
 X = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 0, 0, 0]], dtype=torch.bool)
@@ -81,3 +81,9 @@ def test_concatenate_keeps_the_order_and_puts_zeros_where_a_vector_is_absent():
     vectors = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]])
     together = concatenate(vectors, torch.tensor([[True, False, True]]))
     assert together.tolist() == [[1.0, 2.0, 0.0, 0.0, 5.0, 6.0]]
+
+
+def test_mean_pool_is_the_mean_of_the_present_vectors():
+    vectors = torch.tensor([[[1.0, 2.0], [99.0, 99.0], [5.0, 6.0]]])
+    assert mean_pool(vectors, torch.tensor([[True, False, True]])).tolist() == [[3.0, 4.0]]
+    assert mean_pool(vectors, torch.zeros(1, 3, dtype=torch.bool)).tolist() == [[0.0, 0.0]]

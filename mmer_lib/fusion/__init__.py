@@ -75,16 +75,17 @@ FUSIONS: dict[str, type[Fusion]] = {
 def build_fusion(name: str, config: FusionConfig) -> Fusion:
     """A registered fusion.
 
-    Raises ``InputError`` for an unknown name, too few modalities, or a switch that the fusion does
-    not have.
+    Raises ``InputError`` for an unknown name, modalities that are too few or named twice, or a
+    switch that the fusion does not have.
     """
     if name not in FUSIONS:
         raise unknown("fusion", name, FUSIONS)
-    kind = FUSIONS[name]
-    if len(config.modalities) < kind.least:
+    kind, given = FUSIONS[name], config.modalities
+    if not given or len(set(given)) < len(given):
+        raise InputError(f"modalities={given}: at least one expected, and each only once")
+    if len(given) < kind.least:
         raise InputError(
-            f"{name} fuses {kind.least} modalities or more, not {config.modalities[0]} alone: "
-            f"use self"
+            f"{name} fuses {kind.least} modalities or more, not {given[0]} alone: use self"
         )
     _check_switches(name, kind, config)
     return kind(config)
@@ -94,9 +95,9 @@ def _check_switches(name: str, kind: type[Fusion], config: FusionConfig) -> None
     if config.query not in QUERIES:
         raise unknown("choice for query:", config.query, QUERIES)
     if config.query not in kind.queries:
-        raise InputError(f"query={config.query}: {name} has no query that could be replaced")
+        raise InputError(f"query={config.query}: {name} knows {' and '.join(kind.queries)} only")
     if config.residual not in kind.residuals:
-        raise InputError(f"residual={str(config.residual).lower()}: {name} is defined without it")
+        raise InputError(f"residual=true: {name} has no such switch; leave it out")
     for switch, has in (("inner", kind.resizable), ("depth", kind.layered)):
         given = check_whole(switch, getattr(config, switch), at_least=0)
         if given and not has:

@@ -43,7 +43,10 @@ class MultiHeadAttention(nn.Module):
         super().__init__()
         inner = inner or width
         if inner % heads:
-            raise InputError(f"width={inner} cannot be split into heads={heads} of equal size")
+            raise InputError(
+                f"width={inner} cannot be split into heads={heads} of equal size: choose a "
+                f"multiple of {heads}, or other heads"
+            )
         self.heads = heads
         self.dropout = dropout
         self.uniform = uniform
@@ -63,18 +66,26 @@ class MultiHeadAttention(nn.Module):
         output is the bias of the output projection: mark it as not present.
         """
         q, k, v = self.project(query, source)
-        allowed = source_mask[:, None, None, :]  # (B, 1, 1, Ts)
-        allowed = allowed | ~source_mask.any(dim=1)[:, None, None, None]  # softmax of nothing: NaN
+        bias = only_real(torch.zeros_like(source_mask, dtype=q.dtype), source_mask)
+        return self.mix(q, k, v, bias, source_mask, need_weights)
+
+    def mix(
+        self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, real: Tensor, need_weights: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """softmax(q k^T / sqrt(I / H) + bias) v, projected: (B, Tq, D), weights (B, H, Tq, Ts).
+
+        ``bias`` (B, Ts) as :func:`only_real` makes it with ``real`` (B, Ts).
+        """
+        v = v * real[:, None, :, None]
+        bias = bias[:, None, None, :]  # (B, 1, 1, Ts)
         if need_weights:
-            scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, H, Tq, Ts)
-            weights = scores.masked_fill(~allowed, -math.inf).softmax(dim=-1)
-            weights = weights * source_mask[:, None, None, :]
-            mixed = F.dropout(weights, self.dropout, self.training) @ v  # (B, H, Tq, D/H)
+            scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1]) + bias  # (B, H, Tq, Ts)
+            weights = scores.softmax(dim=-1) * real[:, None, None, :]
+            mixed = F.dropout(weights, self.dropout, self.training) @ v  # (B, H, Tq, I/H)
         else:
             weights = None
             rate = self.dropout if self.training else 0.0
-            v = v * source_mask[:, None, :, None]
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=rate)
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=rate)
         return self.out_proj(mixed.transpose(1, 2).flatten(2)), weights  # (B, Tq, D)
 
     def project(self, query: Tensor, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -92,6 +103,14 @@ class MultiHeadAttention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, T, I) -> (B, H, T, I/H)
+
+
+def only_real(bias: Tensor, real: Tensor) -> Tensor:
+    """What is added to the scores (B, Ts), -inf where a step is not real.
+
+    All zero where there is no real step at all, because softmax over nothing is NaN.
+    """
+    return bias.masked_fill(~real, -math.inf).masked_fill(~real.any(dim=1, keepdim=True), 0.0)
 
 
 class AttentionFusion(Fusion):

@@ -1,7 +1,7 @@
 """What every fusion is: encoded sequences of the modalities in, n vectors an utterance out.
 
 - sequences[m] (B, T_m, D) with masks[m] (B, T_m) bool, True = data; a modality without a real step
-  is missing;
+  is missing; padding may hold any finite number;
 - vectors (B, n, D') with present (B, n) bool: False where a vector has nothing to say, because a
   modality that it needs is missing.
 

@@ -137,7 +137,8 @@ class SqueezedCross(CrossFusion):
     gates at zero: exactly 0.25 x ``cross``.
 
     n attentions + n ((D + 1) h + (h + 1) D) + (n + 1) k + (k + 1) n parameters, n = M (M - 1).
-    A vector is present as in ``cross``; an absent one enters the gate over pairs as 0.
+    A vector is present as in ``cross``; an absent one enters the gate over pairs as 0. ``residual``
+    adds the query before the gates, which then scale it, too.
     ``gates``: "channels" (B, n, D), "pairs" (B, n).
 
     Deviation: the ReLU is leaky (slope 0.01), as one of two hidden units that is never active would

@@ -17,7 +17,6 @@ from mmer_lib.fusion.base import Fused, Fusion, FusionConfig, Masks, Pair, Seque
 from mmer_lib.pooling import masked_mean
 
 HOPS = 12
-HOPS = 12
 FIRST_HOPS = ("video", "audio", "text")  # the targets of the released model's first hops
 
 
@@ -36,6 +35,9 @@ class ModalityHopping(Fusion):
     ``weights`` of (n, m) are (B, K, 1, Tm), one row for each of the K hops that read m, as n asks
     as a whole, and zero where n is missing. A pair that no hop uses is not there.
 
+    There is no ``query`` switch: the vectors that ask are those that are kept, and uniform hops
+    would leave each at its mean, which is ``mean``.
+
     Deviation: the paper starts from last hidden states, audio's with prosody beside it. Dropout
     acts on the hop's weights. The start of W_k is that of ``torch.nn.Linear``.
     """
@@ -45,7 +47,8 @@ class ModalityHopping(Fusion):
     def __init__(self, config: FusionConfig) -> None:
         super().__init__(config)
         self.n_vectors = len(config.modalities)
-        ring = sorted(config.modalities, key=FIRST_HOPS.index)
+        ring = [m for m in FIRST_HOPS if m in config.modalities]
+        ring += [m for m in config.modalities if m not in ring]
         self.targets = [ring[k % len(ring)] for k in range(config.depth or HOPS)]
         asking = max(1, len(ring) - 1)
         self.hops = nn.ModuleList(

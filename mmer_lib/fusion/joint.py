@@ -19,16 +19,14 @@ is followed in particular. Tied and masked this way it is an instrument of this 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mmer_lib.errors import InputError
-from mmer_lib.fusion.attention import MultiHeadAttention
+from mmer_lib.fusion.attention import MultiHeadAttention, only_real
 from mmer_lib.fusion.base import QUERIES, Fused, Fusion, FusionConfig, Masks, Pair, Sequences
 from mmer_lib.pooling import masked_mean
 
@@ -69,26 +67,12 @@ class JointLayer(nn.Module):
             values = torch.cat([parts[s][2] for s in sources], dim=2)
             real = torch.cat([masks[s] for s in sources], dim=1)  # (B, Ts)
             bias = count_bias([masks[s] for s in sources], keys.dtype)
-            outputs[m], weights = self._read(parts[m][0], keys, values, real, bias, need_weights)
+            q = parts[m][0]
+            outputs[m], weights = self.attention.mix(q, keys, values, bias, real, need_weights)
             if weights is not None:
                 split = weights.split([masks[s].shape[1] for s in sources], dim=3)
                 blocks.update({(m, s): w for s, w in zip(sources, split, strict=True)})
         return outputs, blocks
-
-    def _read(
-        self, q: Tensor, k: Tensor, v: Tensor, real: Tensor, bias: Tensor, need_weights: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        v = v * real[:, None, :, None]
-        bias = bias[:, None, None, :]  # (B, 1, 1, Ts)
-        rate, weights = self.attention.dropout, None
-        if need_weights:
-            scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1]) + bias  # (B, H, Tq, Ts)
-            weights = scores.softmax(dim=-1) * real[:, None, None, :]
-            mixed = F.dropout(weights, rate, self.training) @ v  # (B, H, Tq, I/H)
-        else:
-            rate = rate if self.training else 0.0
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=rate)
-        return self.attention.out_proj(mixed.transpose(1, 2).flatten(2)), weights  # (B, Tq, D)
 
 
 def count_bias(masks: list[Tensor], dtype: torch.dtype) -> Tensor:
@@ -99,8 +83,7 @@ def count_bias(masks: list[Tensor], dtype: torch.dtype) -> Tensor:
     """
     counts = [mask.sum(dim=1, keepdim=True).clamp(min=1).to(dtype) for mask in masks]  # (B, 1)
     bias = torch.cat([(-n.log()).expand(k.shape) for n, k in zip(counts, masks, strict=True)], 1)
-    real = torch.cat(masks, dim=1)  # (B, Ts)
-    return bias.masked_fill(~real, -math.inf).masked_fill(~real.any(dim=1, keepdim=True), 0.0)
+    return only_real(bias, torch.cat(masks, dim=1))  # (B, Ts)
 
 
 class JointFusion(Fusion):

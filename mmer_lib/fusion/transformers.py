@@ -6,7 +6,8 @@
 The original sizes do not fit one protocol: widths, layers and heads are chosen so that the four
 have about as many parameters as the paper's cross-attention (348,480 for three modalities at
 D = 120). All leave time order to the encoders and add no positions. ``query=uniform`` takes queries
-and keys out of every attention. The residual is part of a block and no switch.
+and keys out of every attention. The residual is part of a block and no switch; as it carries on
+what asks, a shuffled partner has a place in MulT alone, where it replaces the target.
 """
 
 from __future__ import annotations
@@ -71,8 +72,9 @@ class MulT(BlockFusion):
     ``weights`` are those of the last layer: of (m, n) the cross block, of (m, m) the self block.
 
     Deviation: the masked mean over time; the original takes the last step, which may be padding.
-    Deviation: one layer of every block, no positions, no normalisation behind the last layer, no
-    dropout but on attention; the projections have biases.
+    Deviation: one layer of every block, feed-forward layers that are not four times as wide, no
+    positions nor factor sqrt(I) on x_m, no normalisation behind the last layer, no dropout but on
+    attention; the projections have biases.
     """
 
     queries: ClassVar[tuple[str, ...]] = QUERIES
