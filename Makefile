@@ -9,7 +9,7 @@ BIN  := $(VENV)/bin
 ENV  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help study test test-all lab refresh clean
+.PHONY: help study book test test-all lab refresh clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -17,6 +17,10 @@ help: ## list these targets
 
 study: $(ENV) ## the quick study: notebooks, figures and the verdict table
 	@$(BIN)/mmer study
+
+book: $(ENV) ## the study as a book to read in a browser: runs/quick/book/index.html
+	@$(BIN)/mmer study
+	@echo "The book: runs/quick/book/index.html"
 
 test: $(ENV) ## everything that is checked: lint, types, tests, notebooks
 	$(BIN)/ruff check

@@ -8,8 +8,9 @@ The tables, each for the modalities and sizes of a corpus:
 - D: the factorial query {own, other} x residual {off, on} x pooling {sp, concat};
 - E: the controls: who asks is nobody (uniform), somebody else (shuffled), or there is no attention.
 
-A grid runs one plan on embedded corpora that differ in one or two options. Its tidy table is small
-and may be kept beside the notebooks as a summary, with a record of how it was made.
+A grid runs one plan on embedded corpora that differ in one or two options, and a robustness track
+may follow its runs. The tidy tables are small and may be kept beside the notebooks as a summary,
+with a record of how they were made. ``main_effects`` reads table D: one factor at a time.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,9 @@ from mmer_lib.corpora import load_corpus
 from mmer_lib.errors import InputError, unknown
 from mmer_lib.fusion import FUSIONS
 from mmer_lib.matching import fusion_parameters, matched
-from mmer_lib.model import PAPER_GRID
+from mmer_lib.metrics import METRICS
+from mmer_lib.model import PAPER_GRID, ModelConfig, parse_configuration
+from mmer_lib.robustness import run_track
 from mmer_lib.store import SEMANTICS, ResultStore
 from mmer_lib.sweep import Plan, run_plan
 
@@ -127,6 +131,28 @@ def _plan_name(name: str, cell: Mapping[str, Any]) -> str:
     return re.sub(r"[^\w-]", "_", "-".join([name, *(f"{k}_{v}" for k, v in cell.items())]))
 
 
+def track_grid(
+    track: str,
+    runs: pd.DataFrame,
+    cells: Iterable[Mapping[str, Any]],
+    store: ResultStore,
+    jobs: int = 1,
+) -> pd.DataFrame:
+    """A track of ``robustness.run_track`` on the runs of every cell, with its options as columns.
+
+    ``runs`` is what ``run_grid`` gave for ``cells``; other columns of it are not kept. Raises
+    ``InputError`` for a cell that ``runs`` does not have.
+    """
+    tables = []
+    for cell in cells:
+        here = (runs[list(cell)] == pd.Series(cell)).all(axis=1)
+        if not here.any():
+            raise InputError(f"track {track}: no run of {cell}: give the cells of the grid")
+        corpus = load_corpus("synthetic", **cell)
+        tables.append(run_track(track, runs[here], store, corpus, jobs=jobs).assign(**cell))
+    return pd.concat(tables, ignore_index=True)
+
+
 def triangle(steps: int) -> list[dict[str, float]]:
     """Shares of cross-modal and within-modality look-ups that add up to at most one.
 
@@ -141,31 +167,88 @@ def triangle(steps: int) -> list[dict[str, float]]:
     ]
 
 
+# -- the factorial, one factor at a time -----------------------------------------------------------
+
+FACTORS: dict[str, Callable[[ModelConfig], bool]] = {  # of table D: is it the second level?
+    "another modality asks": lambda config: config.fusion == "cross",
+    "residual": lambda config: config.residual,
+    "vectors side by side": lambda config: config.pooling == "concat",
+}
+
+
+def main_effects(runs: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
+    """The runs of table D, averaged over two factors at a time: a row a factor, level, fold, seed.
+
+    ``by``: columns that tell data sets apart. Columns: those, ``factor`` (of ``FACTORS``),
+    ``configuration`` ("with" or "without" it), fold, seed, the sizes of the parts, accuracy,
+    balanced_accuracy, macro_f1: means over the four cells of the level. For
+    ``stats.compare_groups(..., [("with", "without")], [*by, "factor"])``, which makes one family of
+    all.
+
+    Raises ``InputError`` unless every level has four configurations.
+    """
+    configs = {name: parse_configuration(name) for name in runs["configuration"].unique()}
+    kept = [*by, "fold", "seed", *(c for c in ("n_train", "n_dev", "n_test") if c in runs)]
+    scores = [c for c in METRICS if c in runs]
+    pieces = []
+    for factor, second in FACTORS.items():
+        level = {name: "with" if second(config) else "without" for name, config in configs.items()}
+        if sorted(level.values()) != ["with"] * 4 + ["without"] * 4:
+            raise InputError(
+                f"{factor}: the levels are {level}: expected the eight cells of table D"
+            )
+        named = runs.assign(configuration=runs["configuration"].map(level), factor=factor)
+        groups = named.groupby([*kept, "factor", "configuration"], sort=False)
+        pieces.append(groups[scores].mean().reset_index())
+    return pd.concat(pieces, ignore_index=True)
+
+
 # -- summaries that travel with the notebooks ------------------------------------------------------
 
 _KEPT = (
     "configuration", "fusion", "fold", "seed", "protocol", "n_folds", "n_train", "n_dev", "n_test",
-    "accuracy", "balanced_accuracy", "macro_f1", "parameters", "seconds",
+    "accuracy", "balanced_accuracy", "macro_f1", "parameters", "epochs", "seconds",
 )  # fmt: skip
 
 
-def write_summary(runs: pd.DataFrame, file: Path, extra: Sequence[str], how: str) -> Path:
+def write_summary(
+    runs: pd.DataFrame, file: Path, extra: Sequence[str], how: str, plan: Plan | None = None
+) -> Path:
     """Keep what comparisons need of a table of runs or a track, and beside it how it was made.
 
-    ``extra``: further columns, such as the options of a grid. ``how``: the command.
+    ``extra``: further columns, such as the options of a grid. ``how``: the command. ``plan``: what
+    was run, for its settings (of a grid: without the corpus, which ``extra`` tells).
     """
-    columns = [*extra, *(c for c in _KEPT if c in runs)]
+    columns = list(dict.fromkeys([*extra, *(c for c in _KEPT if c in runs)]))
     file.parent.mkdir(parents=True, exist_ok=True)
     runs[columns].round(6).to_csv(file, index=False)
+    one_each = ["key"] if "key" in runs else ["configuration", "fold", "seed", *extra]
+    trained = runs.drop_duplicates(one_each)
     about = {
         "made by": how,
-        "runs": len(runs[["configuration", "fold", "seed", *extra]].drop_duplicates()),
+        "runs": len(trained),
+        "rows": len(runs),
+        "settings": _settings(plan) if plan else {},
         "mmer": mmer_lib.__version__,
+        "torch": version("torch"),
         "semantics of runs": SEMANTICS,
         "columns": columns,
     }
+    if "seconds" in trained:
+        about["seconds of training in all"] = round(float(trained["seconds"].sum()))
     file.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return file
+
+
+def _settings(plan: Plan) -> dict[str, Any]:
+    """What of a plan decides its numbers, but for the corpus and the configurations."""
+    return {
+        "protocol": plan.protocol,
+        "folds": plan.n_folds,
+        "seeds": plan.seeds,
+        "model": dict(plan.model),
+        "train": {k: v for k, v in asdict(plan.train).items() if k != "device"},
+    }
 
 
 def read_summary(file: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:

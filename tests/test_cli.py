@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from real_data import real_data
 
-from mmer_lib import cli, pipeline
+from mmer_lib import book, cli, pipeline
 from mmer_lib.cli.describe import PLAIN, blocks_fit, histograms
 from mmer_lib.cli.tables import score_table
 from mmer_lib.corpora import CORPORA, Corpus, Ragged, load_corpus
@@ -22,7 +22,7 @@ from mmer_lib.features.registry import EXTRACTORS
 SIZES = ["--epochs", "2", "--width", "8", "--heads", "2", "--seeds", "1", "--folds", "3"]
 COMMANDS = [
     [], ["study"], ["corpus"], ["corpus", "make"], ["corpus", "info"], ["corpus", "list"],
-    ["sweep"], ["compare"],
+    ["sweep"], ["compare"], ["notebooks"], ["book"],
 ]  # fmt: skip
 
 
@@ -140,13 +140,17 @@ def test_a_study_is_given_what_was_asked_and_says_where_to_look(monkeypatch, tmp
         asked.append(arguments)
         return pipeline.Study(tmp_path, [], tmp_path / "figures", tmp_path / "store", None)
 
+    def build_book(run: Path, figures: Path) -> book.Book:
+        return book.Book(run / "book", [run / "book" / "index.html"])
+
     monkeypatch.setattr(pipeline, "run_study", run_study)
+    monkeypatch.setattr(book, "build_book", build_book)
     monkeypatch.chdir(tmp_path)
     arguments = ["--profile", "ci", "--set", "03.a=1", "*.b=2", "--only", "03", "05", "--out", "x"]
     assert cli.main(["study", *arguments]) == 0
     assert asked == [("ci", ["03.a=1", "*.b=2"], ["03", "05"], Path("x"), False)]
     printed = capsys.readouterr().out.split()
-    assert [word for word in ("notebooks", "figures", "store") if word not in printed] == []
+    assert {"book/index.html", "notebooks", "figures", "store"} <= set(printed)
 
 
 @pytest.mark.parametrize(

@@ -11,17 +11,20 @@ from mmer_lib import cli
 from mmer_lib.corpora import load_corpus
 from mmer_lib.errors import InputError
 from mmer_lib.experiments import (
+    FACTORS,
     TABLES,
     list_table,
+    main_effects,
     read_summary,
     run_grid,
+    track_grid,
     triangle,
     write_summary,
 )
 from mmer_lib.fusion import FUSIONS
 from mmer_lib.matching import fusion_parameters
 from mmer_lib.model import PAPER_GRID, parse_configuration
-from mmer_lib.stats import compare
+from mmer_lib.stats import compare, compare_groups
 from mmer_lib.store import ResultStore
 from mmer_lib.sweep import Plan
 from mmer_lib.train import TrainConfig
@@ -105,6 +108,67 @@ def test_a_grid_runs_every_cell_once_and_says_which(tmp_path):
     again = run_grid(cells, plan, store)
     assert again["key"].tolist() == runs["key"].tolist()
     assert len(store.to_frame()) == 8
+
+
+def test_a_track_follows_the_runs_of_every_cell_with_its_options(tmp_path):
+    cells = [{**FEW, "cross_binding": share} for share in (0.0, 1.0)]
+    plan = Plan(load_corpus("synthetic", **FEW), ("cross-AT", "mean-AT"), n_folds=2, seeds=1,
+                train=QUICK, model=SIZES)  # fmt: skip
+    store = ResultStore(tmp_path / "store")
+    runs = run_grid(cells, plan, store)
+    found = track_grid("entropy", runs, cells, store)
+    cross = runs[runs["configuration"] == "cross-AT"]  # means have no maps: left out
+    assert dict(zip(found["key"], found["cross_binding"], strict=True)) == dict(
+        zip(cross["key"], cross["cross_binding"], strict=True)
+    )
+    with pytest.raises(InputError, match="give the cells of the grid"):
+        track_grid("entropy", runs, [{**FEW, "cross_binding": 0.5}], store)
+
+
+def factorial_runs() -> pd.DataFrame:
+    """Scores of table D: another asks: + .3; residual: + .1; both: + .1 more; by fold: + .01."""
+    rows = []
+    for name in list_table("D"):
+        config = parse_configuration(name)
+        other, residual = config.fusion == "cross", config.residual
+        score = 0.2 + 0.3 * other + 0.1 * residual + 0.1 * (other and residual)
+        rows += [(name, fold, 0, score + 0.01 * fold) for fold in range(3)]
+    return pd.DataFrame(rows, columns=["configuration", "fold", "seed", "balanced_accuracy"])
+
+
+def test_a_main_effect_is_the_mean_with_a_choice_less_that_without_it():
+    levels = main_effects(factorial_runs().assign(regime="one"), ["regime"])
+    means = levels.groupby(["factor", "configuration"])["balanced_accuracy"].mean().unstack()
+    effects = (means["with"] - means["without"])[list(FACTORS)]
+    np.testing.assert_allclose(effects, [0.35, 0.15, 0.0], atol=1e-12)
+    assert len(levels) == 3 * 2 * 3  # factors, levels, folds
+
+
+def test_main_effects_are_judged_as_one_family():
+    noise = np.random.default_rng(0).normal(0, 0.01, 24)
+    runs = factorial_runs()
+    levels = main_effects(runs.assign(balanced_accuracy=runs["balanced_accuracy"] + noise))
+    found = compare_groups(levels, [("with", "without")], "factor")
+    assert found.set_index("factor")["verdict"].to_dict()["another modality asks"] == "different"
+    assert (found["p_holm"] >= found["p_difference"]).all()
+
+
+def test_a_factorial_that_lacks_a_cell_has_no_main_effects():
+    runs = factorial_runs()
+    with pytest.raises(InputError, match="expected the eight cells of table D"):
+        main_effects(runs[runs["configuration"] != "cross-AVT"])
+
+
+def test_a_summary_of_a_track_counts_runs_and_rows_apart_and_keeps_the_settings(tmp_path):
+    plan = Plan(load_corpus("synthetic", **FEW), ("self-AT",), n_folds=2, seeds=3, train=QUICK)
+    track = pd.DataFrame({
+        "key": ["x", "x", "y"], "configuration": "self-AT", "fold": [0, 0, 1], "seed": 0,
+        "share": [0.0, 0.5, 0.0], "balanced_accuracy": 0.5, "seconds": [2.0, 2.0, 3.0],
+    })  # fmt: skip
+    _, about = read_summary(write_summary(track, tmp_path / "x.csv", ["share"], "a command", plan))
+    assert (about["runs"], about["rows"], about["seconds of training in all"]) == (2, 3, 5)
+    assert about["settings"]["seeds"] == 3
+    assert about["settings"]["train"]["epochs"] == QUICK.epochs
 
 
 def test_a_summary_serves_comparisons_as_the_runs_do(tmp_path):

@@ -19,15 +19,16 @@ PART_OF = {  # part of the library -> its layer
     "model": 2,
     "losses": 3, "train": 3, "maps": 3, "matching": 3, "faithfulness": 3,
     "store": 4, "sweep": 4, "robustness": 4, "experiments": 4,
-    "widgets": 5, "pipeline": 5, "book": 5, "cli": 5,
+    "widgets": 5, "teaching": 5, "pipeline": 5, "book": 5, "cli": 5,
 }  # fmt: skip
 JUDGING = ("metrics", "stats", "paper", "plots")
 STRANGERS = ("corpora", "fusion", *JUDGING)  # of the first layers, these do not know each other
 # The few steps inside a layer. The judging half is one thing: its parts may read each other.
-WITHIN = {("experiments", "sweep"), ("experiments", "store"),
+WITHIN = {("experiments", "sweep"), ("experiments", "store"), ("experiments", "robustness"),
     ("train", "losses"), ("maps", "train"), ("faithfulness", "train"), ("faithfulness", "maps"),
     ("sweep", "store"), ("robustness", "sweep"), ("robustness", "store"),
-    ("cli", "pipeline"), ("book", "pipeline"),
+    ("cli", "pipeline"), ("cli", "teaching"), ("teaching", "pipeline"), ("book", "pipeline"),
+    ("cli", "book"),
 }  # fmt: skip
 ROOT = ("mmer_lib", "errors", "options")  # the version, and the user's mistake: known everywhere
 HEAVY = ("numpy", "pandas", "torch", "matplotlib", "sklearn", "scipy", "nbformat")

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 import pytest
+from ci_study import finish_ci_study, run_ci_study
 
 from mmer_lib.pipeline.notebooks import code_hash, normalise, read_notebooks
 from mmer_lib.pipeline.parameters import read_parameters
@@ -56,8 +54,8 @@ def output_text(path: Path) -> str:
     return "\n".join(texts)
 
 
-def test_there_are_notebooks_numbered_without_a_gap():
-    assert [int(path.stem[:2]) for path in PATHS] == list(range(1, len(PATHS) + 1))
+def test_there_are_notebooks_numbered_from_zero_without_a_gap():
+    assert [int(path.stem[:2]) for path in PATHS] == list(range(len(PATHS)))
     assert PATHS
 
 
@@ -163,22 +161,10 @@ def test_every_figure_that_a_notebook_saves_is_committed(path):
 # -- all of them run -------------------------------------------------------------------------------
 
 
-def run_ci_study() -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mmer_lib.cli", "study", "--profile", "ci"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture(scope="module")
 def study() -> Path:
     """The run folder of the study in its ci profile."""
-    done = run_ci_study()
-    deadline = time.monotonic() + 300
-    while "another study" in done.stderr and time.monotonic() < deadline:
-        time.sleep(2)  # someone tests the same checkout at the same time
-        done = run_ci_study()
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stderr == ""
-    return ROOT / "runs" / "ci"
+    return finish_ci_study()
 
 
 @each_notebook

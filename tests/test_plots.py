@@ -143,6 +143,16 @@ def costs() -> pd.DataFrame:
     return pd.DataFrame({"name": GRID, "megaflops": np.geomspace(0.1, 10, len(GRID))})
 
 
+def missing_track() -> pd.DataFrame:
+    rows = [
+        (name, fold, present, 0.9 - 0.2 * fold - 0.1 * i)
+        for name in ("cross-AT", "a fusion with a long name")
+        for fold in range(2)
+        for i, present in enumerate(["AT", "T", "A"])
+    ]
+    return pd.DataFrame(rows, columns=["configuration", "fold", "present", "balanced_accuracy"])
+
+
 def loss_track() -> pd.DataFrame:
     """Scores that fall by a tenth a tenth of the frames, one configuration ten points above."""
     rows = [
@@ -257,6 +267,8 @@ FIGURES: dict[str, Callable[[], Axes | Figure]] = {
     "loss, no highlight": lambda: plots.loss_curves(loss_track()),
     "regimes": lambda: plots.regimes(kinds_of_data(), chance=1 / 7),
     "regimes, 1": lambda: plots.regimes(make_table(["self-A"]).assign(regime="only one")),
+    "subsets": lambda: plots.subsets(missing_track()),
+    "subsets, 1": lambda: plots.subsets(missing_track().iloc[:1]),
     "phase": lambda: plots.phase_diagram(cells(), "cross_binding", "self_binding"),
     "phase, 1": lambda: plots.phase_diagram(cells().iloc[:1], "cross_binding", "self_binding"),
     "recording": lambda: plots.recording(**spoken()),
@@ -735,6 +747,10 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "no map": (lambda: plots.attention_grid({}), "no map given"),
     "one head": (lambda: plots.attention_heads(attention(3, 4), "a", "b"), "heads, query, source"),
+    "modalities without subsets": (
+        lambda: plots.subsets(loss_track()),
+        "missing-modality track without column present",
+    ),
     "mass without chance": (
         lambda: plots.event_mass(mass_frame().drop(columns="chance")),
         "without column chance",
@@ -789,6 +805,20 @@ def test_a_phase_diagram_shows_each_cell_at_its_place_with_its_verdict() -> None
     assert np.isnan(np.ma.filled(image.get_array(), np.nan)[1, 1])
 
 
+def test_axes_of_a_phase_diagram_may_have_units() -> None:
+    ax = plots.phase_diagram(cells(), "cross_binding", "self_binding", labels=("x (%)", "y (s)"))
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("x (%)", "y (s)")
+
+
+def test_a_figure_of_regimes_says_what_its_dashed_line_is_only_if_there_is_one() -> None:
+    titles = [
+        plots.regimes(kinds_of_data(), chance=chance, title="Which?")._suptitle.get_text()
+        for chance in (None, 0.5)
+    ]
+    assert titles[0].startswith("Which?")
+    assert ["chance" in title for title in titles] == [False, True]
+
+
 def test_a_regime_shows_the_means_of_its_own_runs() -> None:
     runs = kinds_of_data()
     runs.loc[runs["regime"] == "binding", "balanced_accuracy"] += 0.2
@@ -821,3 +851,20 @@ def test_loss_curves_average_folds_and_colour_only_what_is_asked_for() -> None:
     np.testing.assert_allclose(curves["cross-AVT"].get_ydata(), [90, 75, 45])
     others = [line for line in ax.lines if line is not curves["cross-AVT"]]
     assert {line.get_color() for line in others} == {"#E3E3E3"}
+
+
+def test_lines_that_stand_out_are_all_different() -> None:
+    names = ["cross-AVT", "cross_tied-AVT", "gated-AVT", "amh-AVT", "self-AVT", "mean-AVT"]
+    track = pd.concat(
+        loss_track().query("configuration == 'cross-AVT'").assign(configuration=name)
+        for name in names
+    )
+    lines = plots.loss_curves(track, names).lines
+    assert len({line.get_color() for line in lines}) == len(lines) == len(names)
+
+
+def test_a_table_of_subsets_keeps_the_order_of_the_track_and_averages_folds() -> None:
+    ax = plots.subsets(missing_track())
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["AT", "T", "A"]
+    shown = {text.get_position(): text.get_text() for text in ax.texts}
+    assert [shown[column, 0] for column in range(3)] == ["80", "70", "60"]

@@ -1,4 +1,4 @@
-"""``mmer study``: run the notebooks, print the verdicts."""
+"""``mmer study``: run the notebooks, write the book, print the verdicts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def study(
         bool, typer.Option("--refresh", help="Write the outputs back into notebooks/.")
     ] = False,
 ) -> int:
-    """Run the notebooks; print the verdicts."""
+    """Run the notebooks; write the book; print the verdicts."""
     from mmer_lib.pipeline import StudyError, run_study
 
     try:
@@ -45,7 +45,11 @@ def study(
 
 
 def _describe_study(done: Study) -> None:
-    typer.echo(f"\nnotebooks  {_short(done.folder / 'notebooks')}  (open them with `make lab`)")
+    from mmer_lib.book import build_book
+
+    book = build_book(done.folder, figures=done.figures)
+    typer.echo(f"\nbook       {_short(book.index)}  (open it in a browser)")
+    typer.echo(f"notebooks  {_short(done.folder / 'notebooks')}  (open them with `make lab`)")
     typer.echo(f"figures    {_short(done.figures)}")
     typer.echo(f"store      {_short(done.store)}")
     if done.verdicts:

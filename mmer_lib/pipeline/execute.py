@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
 from typing import Any
+from uuid import uuid4
 
 from mmer_lib.errors import InputError
 from mmer_lib.pipeline.notebooks import Notebook, import_nbformat, normalise, write_notebook
@@ -124,7 +125,9 @@ def _kernel_manager(stop: Event) -> Any:
 
     class StudyKernelManager(AsyncKernelManager):
         async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
-            self.transport = "ipc" if os.name == "posix" else "tcp"
+            if os.name == "posix":
+                own = os.environ["JUPYTER_RUNTIME_DIR"]  # of this study: see kernel_environment
+                self.transport, self.ip = "ipc", os.path.join(own, uuid4().hex[:8])
             with suppress(NotImplementedError, RuntimeError, ValueError):  # not in the main thread
                 asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self.begin_to_stop)
             await super().start_kernel(**options)

@@ -38,7 +38,7 @@ from mmer_lib.pipeline.notebooks import (
 from mmer_lib.pipeline.parameters import Settings, find_notebooks, read_settings
 
 PLACES = ("store", "figures", "results")  # parameters that say where something is written
-FACES = ("cli", "pipeline")  # parts of the library that decide no output
+FACES = ("cli", "pipeline", "book")  # parts of the library that decide no output
 Say = Callable[..., None]  # as print
 
 # The notebooks' own defaults are the quick profile; "*" is every notebook with that parameter.
@@ -97,7 +97,7 @@ def run_study(
         raise InputError(
             "refresh takes no profile, setting, selection or out: it is the quick study"
         )
-    folder = Path(notebooks).absolute() if notebooks else _find_folder()
+    folder = Path(notebooks).absolute() if notebooks else find_folder()
     sources = read_notebooks(folder)
     chosen = [s for t in only for s in find_notebooks(t, list(sources))] or list(sources)
     run = Path(out).absolute() if out is not None else folder.parent / "runs" / profile
@@ -111,7 +111,7 @@ def run_study(
     return _describe(run, folder, chosen, values)
 
 
-def _find_folder() -> Path:
+def find_folder() -> Path:
     """The notebooks of the folder we are in, else those beside the library."""
     candidates = [Path.cwd() / "notebooks", Path(__file__).resolve().parents[2] / "notebooks"]
     for folder in candidates:

@@ -15,9 +15,11 @@ from mmer_lib.plots.attention import (
     event_mass,
     pooling_identity,
 )
-from mmer_lib.plots.corpus import class_balance, leakage, lengths, utterance
+from mmer_lib.plots.corpus import class_balance, fold_parts, leakage, lengths, utterance
 from mmer_lib.plots.evidence import components, habits, power
+from mmer_lib.plots.mechanism import pooling_view, qkv_steps
 from mmer_lib.plots.ranking import critical_difference
+from mmer_lib.plots.reading import attention_reading
 from mmer_lib.plots.recording import recording
 from mmer_lib.plots.regimes import phase_diagram, regimes
 from mmer_lib.plots.runs import epoch_choice, rain_clouds
@@ -30,14 +32,15 @@ from mmer_lib.plots.style import (
     save,
     split_name,
 )
-from mmer_lib.plots.verdicts import forest, paired_folds, posterior
-from mmer_lib.plots.zoo import cost, loss_curves
+from mmer_lib.plots.verdicts import forest, paired_folds, posterior, verdict
+from mmer_lib.plots.zoo import cost, loss_curves, subsets
 
 __all__ = [
     "FUSION_COLOURS", "MODALITY_COLOURS", "VERDICT_COLOURS", "attention_grid", "attention_heads",
-    "attention_map", "class_balance", "components", "confusion", "cost", "critical_difference",
-    "epoch_choice", "event_mass", "forest", "fusion_colour", "habits", "leakage", "lengths",
-    "loss_curves", "paired_folds", "phase_diagram", "pooling_identity", "posterior", "power",
-    "rain_clouds", "recalls", "recording", "regimes", "reliability", "save", "score_bars",
-    "split_name", "training_curves", "utterance",
+    "attention_map", "attention_reading", "class_balance", "components", "confusion", "cost",
+    "critical_difference", "epoch_choice", "event_mass", "fold_parts", "forest", "fusion_colour",
+    "habits", "leakage", "lengths", "loss_curves", "paired_folds", "phase_diagram",
+    "pooling_identity", "pooling_view", "posterior", "power", "qkv_steps", "rain_clouds", "recalls",
+    "recording", "regimes", "reliability", "save", "score_bars", "split_name", "subsets",
+    "training_curves", "utterance", "verdict",
 ]  # fmt: skip

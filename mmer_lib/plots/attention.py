@@ -172,9 +172,9 @@ def pooling_identity(frames: npt.ArrayLike, answers: npt.ArrayLike, ax: Axes | N
     numbers); ``answers`` (n, 2) the time-averaged attention output for n different queries. Each is
     a weighted mean of the frames, so none leaves their convex hull, whatever asks.
     """
-    source, outputs = _plane("frames", frames), _plane("answers", answers)
+    source, outputs = as_plane("frames", frames), as_plane("answers", answers)
     ax = own_axes(ax, (5.0, 4.4))
-    corners = _hull(source)
+    corners = hull_corners(source)
     ax.fill(*corners.T, facecolor="#DCE8F2", edgecolor=GREY, linewidth=1, zorder=1)
     ax.scatter(
         outputs[:, 0], outputs[:, 1], s=12, color="#0072B2", alpha=0.5, linewidth=0, label="answers"
@@ -187,14 +187,15 @@ def pooling_identity(frames: npt.ArrayLike, answers: npt.ArrayLike, ax: Axes | N
     return dress(ax, title, "first coordinate", "second coordinate", grid="both")
 
 
-def _plane(what: str, given: npt.ArrayLike) -> Floats:
+def as_plane(what: str, given: npt.ArrayLike) -> Floats:
+    """``given`` as (n, 2) points, n at least 1, or ``InputError`` that calls them ``what``."""
     points = np.asarray(given, dtype=np.float64)
     if points.ndim != 2 or points.shape[1] != 2 or not len(points):
         raise InputError(f"{what} must be (n, 2) points of a plane, not of shape {points.shape}")
     return points
 
 
-def _hull(points: Floats) -> Floats:
+def hull_corners(points: Floats) -> Floats:
     """The corners of the convex hull, in order; of points on one line, its two ends."""
     try:
         return np.asarray(points[ConvexHull(points).vertices], dtype=np.float64)

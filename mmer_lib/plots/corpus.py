@@ -1,4 +1,4 @@
-"""What a corpus holds: classes, sequence lengths, leakage, and one utterance."""
+"""What a corpus holds: classes, sequence lengths, folds and what leaks, and one utterance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 
 from mmer_lib.errors import InputError
 from mmer_lib.plots.style import (
@@ -35,6 +35,9 @@ from mmer_lib.plots.style import (
 )
 
 ONE_AXIS = 3  # lengths within this factor share one frame axis
+# Parts of a fold: light, middle and dark, so that they are told apart without colour as well.
+PART_COLOURS = {"train": "#9FC3DE", "dev": "#D9A520", "test": "#B8410F"}
+MOST_GROUPS = 60  # groups in one picture, the largest
 
 
 def class_balance(labels: npt.ArrayLike, classes: Sequence[str], ax: Axes | None = None) -> Axes:
@@ -114,6 +117,86 @@ def leakage(reports: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.set_yticks(range(high), [str(name) for name in reports.index])
     title = "What do learning and test part share? A coloured cell may flatter the score"
     return dress(ax, title, "how many are in both parts", spines=False)
+
+
+def order_groups(groups: pd.DataFrame, most: int = MOST_GROUPS) -> pd.DataFrame:
+    """The ``most`` largest groups, from those of train alone to those of test alone."""
+    sizes = groups.sum(axis=1)
+    kept = groups.loc[sizes.sort_values(ascending=False, kind="stable").index[:most]]
+    shares = kept.div(kept.sum(axis=1), axis=0)
+    order = (shares["test"] + 0.01 * shares["dev"]).sort_values(kind="stable")
+    return kept.loc[order.index]
+
+
+def fold_parts(
+    groups: pd.DataFrame,
+    classes: pd.DataFrame,
+    leakage: Mapping[str, float | None],
+    group: str = "speaker",
+    title: str = "",
+) -> Figure:
+    """One fold: the parts of every group, the classes of every part, and what leaks into test.
+
+    ``groups`` and ``classes`` count utterances, a row a group (class), with the columns ``train,
+    dev, test``; ``leakage`` maps a kind of thing to how many of it learning part and test share,
+    None where that cannot be known. A column of more than one colour is a group that leaks.
+    """
+    need(classes, list(PART_COLOURS), "classes of a fold")
+    figure = plt.figure(figsize=(9.4, 5.8), layout="constrained")
+    grid = figure.add_gridspec(2, 2, height_ratios=[1.1, 1], width_ratios=[1.7, 1])
+    _draw_groups(figure.add_subplot(grid[0, :]), groups, group)
+    _draw_classes(figure.add_subplot(grid[1, 0]), classes)
+    _draw_leaks(figure.add_subplot(grid[1, 1]), leakage)
+    handles = [Patch(color=c, label=p) for p, c in PART_COLOURS.items()]
+    return crown(figure, title or "Who is in which part? A mixed column is in two", handles)
+
+
+def _draw_groups(ax: Axes, groups: pd.DataFrame, group: str) -> None:
+    """A column a group, its utterances of each part on top of each other."""
+    if groups.empty:
+        say_missing(ax)
+        dress(ax, f"the corpus does not name a {group}", f"{group}s", "utterances", small=True)
+        return
+    shown = order_groups(groups)
+    base = np.zeros(len(shown))
+    for part, colour in PART_COLOURS.items():
+        high = shown[part].to_numpy(np.float64)
+        ax.bar(range(len(shown)), high, bottom=base, color=colour, width=0.85)
+        base = base + high
+    few = len(shown) <= 30
+    longest = max(len(str(name)) for name in shown.index)
+    ax.set_xticks(range(len(shown)) if few else [], [str(n) for n in shown.index] if few else [])
+    ax.tick_params(axis="x", rotation=60 if longest * len(shown) > 90 else 0)
+    ax.set_xlim(-0.6, len(shown) - 0.4)
+    ax.set_ylim(0, 1.08 * float(base.max()))
+    mixed = int(((shown > 0).sum(axis=1) > 1).sum())
+    of = f"the {len(shown)} largest of {len(groups)}" if len(groups) > len(shown) else "all"
+    said = f"a column a {group}: {mixed} of {len(shown)} are in more than one part"
+    dress(ax, said, f"{group}s ({of})", "utterances", grid="y", small=True)
+
+
+def _draw_classes(ax: Axes, classes: pd.DataFrame) -> None:
+    at = np.arange(len(classes))
+    for i, (part, colour) in enumerate(PART_COLOURS.items()):
+        total = max(1, int(classes[part].sum()))
+        ax.barh(at + 0.27 * (i - 1), 100 * classes[part] / total, height=0.26, color=colour)
+    ax.set_yticks(at, [str(name) for name in classes.index])
+    ax.invert_yaxis()
+    dress(ax, "are the classes alike in all parts?", "share of the part (%)", grid="x", small=True)
+
+
+def _draw_leaks(ax: Axes, leakage: Mapping[str, float | None]) -> None:
+    ax.set_axis_off()
+    ax.set_title(
+        "in learning part AND test", loc="left", fontsize=9.5, fontweight="bold", color=INK
+    )
+    for i, (what, n) in enumerate(leakage.items()):
+        text = "unknown" if n is None else f"{n:g}"
+        colour, weight = (PART_COLOURS["test"], "bold") if n else (GREY, "normal")
+        y = 0.88 - 0.25 * i
+        ax.text(0.3, y, text, ha="right", va="center", fontsize=13 if n else 10, color=colour,
+                fontweight=weight)  # fmt: skip
+        ax.text(0.36, y, what, ha="left", va="center", fontsize=10, color=INK)
 
 
 def utterance(

@@ -33,13 +33,20 @@ MARKS = {
 }
 
 
+WHO_IS_AHEAD = "Who is ahead on which kind of data?"
+
+
 def regimes(
-    runs: pd.DataFrame, metric: str = "balanced_accuracy", chance: float | None = None
+    runs: pd.DataFrame,
+    metric: str = "balanced_accuracy",
+    chance: float | None = None,
+    title: str = WHO_IS_AHEAD,
 ) -> Figure:
     """Every configuration on every kind of data: a panel a ``regime``, a dot and interval each.
 
     ``runs`` is a table of runs with a column ``regime``; ``chance`` a share that is drawn as a
-    line.
+    dashed line. The intervals are those of ``stats.summary``: of each configuration alone, so that
+    two which overlap may still be different.
     """
     need(runs, ["regime", "configuration", metric], "runs")
     found = list(runs.groupby("regime", sort=False))
@@ -64,14 +71,21 @@ def regimes(
         ax.set_ylim(len(names) - 0.4, -0.8)
     panels[0].set_ylabel("configuration", fontsize=9)
     panels[0].set_xlim(right=min(103.0, panels[0].get_xlim()[1]))  # all panels share it
-    return crown(figure, "Who is ahead on which kind of data? Dots: means, lines: 95 % intervals")
+    dashed = "" if chance is None else ", dashed: chance"
+    return crown(figure, f"{title} Dots: means, lines: 95 % intervals{dashed}")
 
 
-def phase_diagram(comparisons: pd.DataFrame, x: str, y: str, ax: Axes | None = None) -> Axes:
+def phase_diagram(
+    comparisons: pd.DataFrame,
+    x: str,
+    y: str,
+    labels: tuple[str, str] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
     """The difference a - b over two properties of the data, with a mark for each verdict.
 
     ``comparisons`` is that of ``stats.compare_groups`` with the columns ``x`` and ``y``: one pair,
-    a row a cell. Cells that were not run stay empty.
+    a row a cell. Cells that were not run stay empty. ``labels``: of the two axes, with units.
     """
     need(comparisons, [x, y, "a", "b", "difference", "verdict"], "comparisons")
     shown = comparisons.pivot(index=y, columns=x, values="difference").sort_index() * 100
@@ -98,5 +112,6 @@ def phase_diagram(comparisons: pd.DataFrame, x: str, y: str, ax: Axes | None = N
         if verdict in set(comparisons["verdict"])
     ]
     legend_below(figure_of(ax), handles)
-    title = f"Red: {first['a']} is ahead, blue: {first['b']}, pale: a tie. The mark is the verdict"
-    return dress(ax, title, x.replace("_", " "), y.replace("_", " "), spines=False)
+    title = f"Red: {first['a']} is ahead, blue: {first['b']}. The mark is the verdict"
+    x_label, y_label = labels or (x.replace("_", " "), y.replace("_", " "))
+    return dress(ax, title, x_label, y_label, spines=False)

@@ -73,18 +73,20 @@ def fusion_colour(configuration: str) -> str:
     return FUSION_COLOURS.get(fusion, other)
 
 
-def save(figure: Figure | Axes, name: str, folder: str | Path = "figures") -> Path:
+def save(figure: Figure | Axes, name: str, folder: str | Path = "figures", alt: str = "") -> Path:
     """Write ``folder/name.png``, the same bytes for the same figure, and return its path.
 
+    ``alt`` says in a sentence what is shown, for one who cannot see it; it is kept in the file.
     Raises ``InputError`` for a name with a folder or suffix in it, or an unwritable folder.
     """
     if not name or Path(name).name != name or Path(name).suffix:
         raise InputError(f"figure name {name!r}: give a bare name, such as 'scores'")
     drawn = figure if isinstance(figure, Figure) else figure_of(figure)
     path = Path(folder) / f"{name}.png"
+    about = {"Software": None} | ({"Description": alt} if alt else {})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        drawn.savefig(path, dpi=DPI, bbox_inches="tight", metadata={"Software": None})
+        drawn.savefig(path, dpi=DPI, bbox_inches="tight", metadata=about)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
     return path

@@ -6,9 +6,11 @@ from itertools import pairwise
 from textwrap import fill
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from scipy import stats as scipy_stats
@@ -22,6 +24,7 @@ from mmer_lib.plots.style import (
     VERDICT_COLOURS,
     Floats,
     count,
+    crown,
     dress,
     figure_of,
     fusion_colour,
@@ -154,6 +157,49 @@ def posterior(comparison: Comparison, margin: float | None = None, ax: Axes | No
     dashed = f"dashed: margin of {count(100 * margin, 'point')}"
     title = "How much of the posterior lies beyond the margin?"
     return dress(ax, title, f"{sides} (points; {dashed})", "density")
+
+
+def verdict(comparison: Comparison) -> Figure:
+    """The posterior and, on the same axis, the replicates and both intervals against the margin.
+
+    The verdict is the title: *different* where the thin interval misses zero, *equivalent* where
+    the thick one fits the band of the margin.
+    """
+    figure, (top, low) = plt.subplots(
+        2, 1, figsize=(7.2, 5.4), layout="constrained", gridspec_kw={"height_ratios": [2, 1.1]}
+    )
+    posterior(comparison, ax=top)
+    top.set_title("", loc="left")
+    label, ends = top.get_xlabel(), top.get_xlim()
+    top.set_xlabel("")
+    _draw_evidence(low, comparison)
+    points = 100 * np.asarray(comparison.differences)
+    reach = max(ends[1], 1.1 * float(abs(points).max()))
+    for ax in (top, low):
+        ax.set_xlim(-reach, reach)
+    dress(low, "", label, grid="x", small=True)
+    return crown(figure, f"{comparison.a} against {comparison.b}: {comparison.verdict}")
+
+
+def _draw_evidence(ax: Axes, comparison: Comparison) -> None:
+    """Two intervals and the replicates, in points."""
+    colour, margin = VERDICT_COLOURS[comparison.verdict], 100 * comparison.margin
+    ax.axvspan(-margin, margin, color=PALE, zorder=0, linewidth=0)
+    ax.axvline(0, color=INK, linewidth=0.9)
+    level = 100 * (1 - comparison.alpha)
+    wide = [100 * comparison.low, 100 * comparison.high]
+    narrow = [100 * comparison.low_equivalence, 100 * comparison.high_equivalence]
+    if np.isfinite(wide).all():
+        ax.plot(wide, [0, 0], color=colour, linewidth=1.6)
+        ax.plot(narrow, [1, 1], color=colour, linewidth=5, solid_capstyle="butt")
+    for y in (0, 1):
+        ax.plot(100 * comparison.difference, y, "o", color="white", markeredgecolor=colour)
+    points = 100 * np.asarray(comparison.differences)
+    ax.plot(points, np.full(len(points), 2), "|", color=INK, markersize=13, markeredgewidth=1.6)
+    unit = "folds" if comparison.estimand == "new data" else "seeds"
+    names = [f"{level:g} %: is 0 outside?", f"{2 * level - 100:g} %: in the margin?"]
+    ax.set_yticks([0, 1, 2], [*names, f"{len(points)} {unit}"])
+    ax.set_ylim(2.6, -0.6)
 
 
 def _posterior_words(

@@ -1,0 +1,31 @@
+"""``mmer notebooks``: the notebooks for somebody else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmer_lib.cli.shell import app, example
+
+
+@app.command(epilog=example("mmer notebooks --student course"))
+def notebooks(
+    student: Annotated[
+        Path, typer.Option(metavar="DEST", help="A new folder for the edition without solutions.")
+    ],
+    source: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The notebooks. [default: the repository's]")
+    ] = None,
+) -> None:
+    """Write the notebooks without the solutions of their exercises.
+
+    What they need to run is written beside them; what they write stays in DEST.
+    """
+    from mmer_lib.pipeline.study import find_folder
+    from mmer_lib.teaching.student import write_student_edition
+
+    made = write_student_edition(source or find_folder(), student)
+    typer.echo(f"{len(made)} notebooks without solutions in {student}")
+    typer.echo(f"next: jupyter lab {student}")
