@@ -228,6 +228,8 @@ def test_a_study_runs_each_notebook_once_and_again_only_what_a_change_reaches(fo
     nbformat_text = (folder / "01_data.ipynb").read_text()
     (folder / "01_data.ipynb").write_text(nbformat_text.replace("# 01_data", "# other prose"))
     assert run(folder) == [], "prose decides no output"
+    assert "# other prose" in (runs / "notebooks" / "01_data.ipynb").read_text()
+    assert outputs(runs / "notebooks" / "01_data.ipynb") == "2\n"
 
     (folder.parent / "figures" / "03_plot.png").unlink()
     assert run(folder) == ["03_training"], "its figure is gone; what it left in the store is not"
@@ -241,7 +243,12 @@ def test_a_study_runs_each_notebook_once_and_again_only_what_a_change_reaches(fo
 def test_settings_of_a_study_reach_the_kernel_as_they_are(one, monkeypatch):
     monkeypatch.chdir(one.parent)
     assert run(one, "01.seeds=5", "01.quiet=true", out="mine") == ["01_data"]
-    assert outputs(one.parent / "mine" / "notebooks" / "01_data.ipynb") == "5\nTrue\n"
+    executed = one.parent / "mine" / "notebooks" / "01_data.ipynb"
+    assert outputs(executed) == "5\nTrue\n"
+
+    before = executed.read_text()
+    assert run(one, "01.seeds=5", "01.quiet=true", out="mine") == []
+    assert executed.read_text() == before, "nothing new to say: not written again"
 
 
 def test_only_the_chosen_notebooks_are_run(folder):

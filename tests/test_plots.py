@@ -589,6 +589,12 @@ def test_planted_events_are_marked_outside_the_map_at_their_frames() -> None:
     assert found == {("X", "source", 5), ("*", "source", 6), ("v", "query", 3)}
 
 
+def test_heads_fill_rows_of_four_or_of_three() -> None:
+    for n, columns in ((4, 4), (6, 3), (8, 4)):
+        figure = plots.attention_heads(np.ones((n, 2, 3)), "text", "audio")
+        assert len({ax.get_position().x0.round(2) for ax in figure.axes if ax.images}) == columns
+
+
 def test_cross_maps_stand_as_query_by_source_and_self_maps_in_a_row() -> None:
     cross = plots.attention_grid(cross_maps(), EVENTS)
     drawn = [ax for ax in cross.axes if ax.images]

@@ -8,6 +8,7 @@ security policy, which runs nothing but our own scripts.)
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -25,6 +26,7 @@ PLAIN = (
     "b", "i", "em", "strong", "sub", "sup", "small", "ul", "ol", "li", "dl", "dt", "dd",
     "h3", "h4", "h5", "h6", "details", "summary",
 )  # fmt: skip
+NUMBER = re.compile(r"[-+−±<>~]?\s*[\d.,]+\s*(%|s|points)?|nan|inf|-|")
 KEPT: dict[str, tuple[str, ...]] = dict.fromkeys(PLAIN, ()) | {  # element -> its attributes
     "th": ("scope", "colspan", "rowspan"), "td": ("colspan", "rowspan"),
     "audio": ("controls", "src"), "source": ("src", "type"), "img": ("src", "alt"),
@@ -66,6 +68,7 @@ def html_block(html: str, about: str) -> str:
         _clean(element)
     for table in soup.find_all("table"):
         _describe(table, about)
+        _align(table)
         table.wrap(soup.new_tag("div", attrs={"class": "scroll", "data-label": f"Table: {about}"}))
     for sound in soup.find_all("audio"):
         sound["aria-label"] = f"Sound: {about}"
@@ -97,3 +100,15 @@ def _describe(table: Tag, about: str) -> None:
             header["scope"] = "colgroup" if header.get("colspan") else "col"
         else:
             header["scope"] = "rowgroup" if header.get("rowspan") else "row"
+
+
+def _align(table: Tag) -> None:
+    """Columns of words to the left, with what stands above them; numbers stay at the right."""
+    rows = [row.find_all(["th", "td"], recursive=False) for row in table.find_all("tr")]
+    wide = max((len(row) for row in rows), default=0)
+    columns = [[row[i] for row in rows if len(row) == wide] for i in range(wide)]
+    for column in columns:
+        cells = [c.get_text(strip=True) for c in column if c.find_parent("thead") is None]
+        if not all(NUMBER.fullmatch(text) for text in cells):
+            for cell in column:
+                cell["class"] = "words"

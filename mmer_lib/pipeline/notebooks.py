@@ -107,6 +107,25 @@ def write_back(notebook: Notebook, executed: Path) -> None:
     write_notebook(fresh, notebook.path)
 
 
+def renew_prose(notebook: Notebook, executed: Path) -> None:
+    """Give an executed copy today's prose; what its code cells show stays.
+
+    A cell that the source does not have, such as that of the given parameters, stays behind the one
+    that it stood behind.
+    """
+    copy = import_nbformat().read(executed, as_version=4)
+    known = {c.id for c in notebook.node.cells}
+    behind: dict[str, list[Any]] = {}
+    for cell in (c for c in copy.cells if c.cell_type == "code"):
+        at = cell.id if cell.id in known else list(behind)[-1]
+        behind.setdefault(at, []).append(cell)
+    cells = [behind.get(c.id, [c]) for c in normalise(notebook.node).cells]
+    fresh = [cell for group in cells for cell in group]
+    if fresh != copy.cells:
+        copy.cells = fresh
+        write_notebook(copy, executed)
+
+
 def _name_widgets(outputs: list[Any]) -> None:
     """In place of a widget, which needs a kernel, a line that says so instead of its insides."""
     for output in outputs:

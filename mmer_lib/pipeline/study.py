@@ -32,6 +32,7 @@ from mmer_lib.pipeline.notebooks import (
     Notebook,
     code_hash,
     read_notebooks,
+    renew_prose,
     text_hash,
     write_back,
 )
@@ -197,6 +198,7 @@ def _bring_up_to_date(
     key = _key(notebook, given, [_recorded(target, s) for s in _upstream(notebook, sources)])
     say(f"{notebook.stem} … ", end="")
     if _is_current(record, key, notebook.path.parent):
+        renew_prose(notebook, target / notebook.path.name)
         say("up to date")
         return
     record.unlink(missing_ok=True)

@@ -107,11 +107,12 @@ def attention_heads(
     w = np.asarray(weights, dtype=np.float64)
     if w.ndim != 3 or 0 in w.shape:
         raise InputError(f"attention_heads: expected (heads, query, source) weights, not {w.shape}")
-    figure, panels = make_panels(len(w), columns=3, size=(2.9, 2.5))
+    columns = 4 if len(w) % 4 == 0 else 3  # the paper's 6 heads fill two rows, ours one
+    figure, panels = make_panels(len(w), columns=columns, size=(2.9, 2.5))
     for h, ax in enumerate(panels):
         _draw(ax, _weights(w[h]), as_events(None), as_events(None), float(w.max()))
         dress(ax, f"head {h + 1}", spines=False, small=True)
-    label_outer(panels, 3, f"source frame ({source_label})", f"query frame ({query_label})")
+    label_outer(panels, columns, f"source frame ({source_label})", f"query frame ({query_label})")
     _colour_bar(figure, panels, float(w.max()), "attention weight")
     return crown(figure, suptitle or "Do the heads look at different frames?")
 

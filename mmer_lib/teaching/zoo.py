@@ -12,7 +12,7 @@ from mmer_lib.teaching.base import NotYetError, array, check, expect, number
 
 
 @check
-def check_area(area: Any, kept: Any, lost: Any, scores: Any) -> str:
+def check_area(area: Any, kept_share: Any, lost: Any, scores: Any) -> str:
     """The mean score over shares of lost frames (trapezoids), and that as a share of the first.
 
     ``lost`` are the shares, from 0 on and not evenly spaced; ``scores`` one for each.
@@ -37,15 +37,15 @@ def check_area(area: Any, kept: Any, lost: Any, scores: Any) -> str:
         (y[0] - right, "A difference: give the area as a share of the first score."),
         (1 - right / y[0], "That is the share that is lost: give what is kept."),
     ]
-    expect(number(kept, "kept"), right / y[0], "kept", shares)
+    expect(number(kept_share, "kept_share"), right / y[0], "kept_share", shares)
     return "the area says how good it is on the way down, the share only how far it falls."
 
 
 @check
-def check_mean_ranks(ranks: Any, scores: pd.DataFrame) -> str:
+def check_mean_ranks(mean_ranks: Any, scores: pd.DataFrame) -> str:
     """The mean rank of each column of ``scores`` (a row a fold), where 1 is the best of a fold."""
     names = list(scores.columns)
-    given = array([number(one, "a rank") for one in _by_name(ranks, names)], "ranks")
+    given = array([number(one, "a mean rank") for one in _by_name(mean_ranks, names)], "mean_ranks")
     placed = scores.rank(axis=1, ascending=False)
     wrong = [
         (scores.rank(axis=1).mean(), "1 was given to the worst: it belongs to the best score."),
@@ -65,7 +65,7 @@ def check_mean_ranks(ranks: Any, scores: pd.DataFrame) -> str:
         ),
         (scores.mean(), "Those are mean scores: rank them within each fold first."),
     ]
-    expect(given, placed.mean(), "ranks", wrong)
+    expect(given, placed.mean(), "mean_ranks", wrong)
     return "one bad fold costs a rank or two however bad it is: ranks forget by how much."
 
 
@@ -74,10 +74,10 @@ def _by_name(given: Any, names: Sequence[str]) -> list[Any]:
     if isinstance(given, pd.Series):
         given = given.to_dict()
     if not isinstance(given, Mapping):
-        raise NotYetError(f'ranks should be a dict such as {{"{names[0]}": ...}}.')
+        raise NotYetError(f'mean_ranks should be a dict such as {{"{names[0]}": ...}}.')
     missing = [name for name in names if name not in given]
     if missing:
-        raise NotYetError(f"ranks has no answer for {', '.join(missing)}.")
+        raise NotYetError(f"mean_ranks has no answer for {', '.join(missing)}.")
     return [given[name] for name in names]
 
 

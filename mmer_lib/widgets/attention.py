@@ -92,6 +92,7 @@ def attention_explorer(
     settle("query")
     data = _fit(looks, [(str(corpus.utterances["id"].iloc[int(row)]), n)
                         for row, n in zip(rows, names, strict=True)])  # fmt: skip
+    data["opens"] = {name: controls[name].value for name in ("model", "query", "source")}
     text = (
         "A map of who reads what over real time, the row of one step of the query, and beside it "
         "how spread each row is and how much of it falls on padding."
@@ -261,7 +262,9 @@ def _payload(looks: Looks, utterances: list[tuple[str, str]], cells: int) -> dic
         for i, (name, label) in enumerate(utterances)
     ]
     heads = max(len(x.weights) for pairs in looks.values() for x in pairs.values())
-    return {"heads": heads, "modalities": _modalities(looks), "utterances": told}
+    return {
+        "heads": heads, "models": models, "modalities": _modalities(looks), "utterances": told,
+    }  # fmt: skip
 
 
 def _model_payload(pairs: Mapping[Pair, Look], cells: int) -> dict[str, Any]:

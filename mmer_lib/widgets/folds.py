@@ -94,6 +94,7 @@ def _payload(data: Corpus, drawn: dict[str, list[Fold]], kinds: list[str]) -> di
     return {
         "classes": list(data.classes),
         "kinds": kinds,
+        "names": list(drawn),  # in this order: JSON in a notebook is sorted
         "protocols": {
             name: [_fold_payload(data, fold, kinds) for fold in folds[:FOLDS]]
             for name, folds in drawn.items()

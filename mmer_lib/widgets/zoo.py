@@ -59,7 +59,7 @@ def zoo_explorer(
 
     text = "Accuracy of every fusion against what it costs; choose one to learn what it is."
     data = {
-        "metric": metric_label(metric), "axis": {name: COSTS[name] for name in there},
+        "metric": metric_label(metric), "axis": [[name, COSTS[name]] for name in there],
         "rows": [_row(row, there, lines) for row in scores.to_dict("records")],
     }  # fmt: skip
     return explore(controls, draw, "zoo", Book("zoo", "Zoo explorer", text, data))

@@ -3,16 +3,15 @@ mmer.explorers.attention = function (stage, data) {
   "use strict";
   const PAD = "#d55e00";
   let now = null, place = null; // the map that is shown, and where it lies on the canvas
-  const models = Object.keys(data.utterances[0].maps);
   const line1 = mmer.row(stage), line2 = mmer.row(stage);
   const heads = [["0", "mean of heads"]];
   for (let h = 1; h <= data.heads; h++) heads.push([String(h), "head " + h]);
-  const named = data.modalities.map((m) => [m, m]), has = (m) => data.modalities.includes(m);
+  const named = data.modalities.map((m) => [m, m]);
   const utterance = mmer.select(line1, "utterance", "utterance", data.utterances.map((u, i) => [String(i), u.label]), "0", moved);
-  const model = mmer.select(line1, "model", "model", models.map((m) => [m, m]), models[models.length - 1], moved);
+  const model = mmer.select(line1, "model", "model", data.models.map((m) => [m, m]), data.opens.model, moved);
   const head = mmer.select(line1, "head", "head", heads, "0", moved);
-  const query = mmer.select(line2, "query", "query: who asks", named, has("text") ? "text" : named[0][0], moved);
-  const source = mmer.select(line2, "source", "source: who is read", named, has("audio") ? "audio" : named[0][0], moved);
+  const query = mmer.select(line2, "query", "query: who asks", named, data.opens.query, moved);
+  const source = mmer.select(line2, "source", "source: who is read", named, data.opens.source, moved);
   const step = mmer.range(line2, "step", "step of the query", 0, 1, 1, 0, draw, (i) => (now ? name(now.q, i) : String(i)));
 
   function settle(what) { // to a pair, a head and a step that there is

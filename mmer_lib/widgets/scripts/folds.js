@@ -2,7 +2,7 @@
 mmer.explorers.folds = function (stage, data) {
   "use strict";
   const PARTS = [["train", "#9fc3de"], ["dev", "#d9a520"], ["test", "#b8410f"]];
-  const line = mmer.row(stage), names = Object.keys(data.protocols);
+  const line = mmer.row(stage), names = data.names;
   const protocol = mmer.select(line, "protocol", "protocol", names.map((p) => [p, p]), names[0], moved);
   const fold = mmer.range(line, "fold", "fold", 1, data.protocols[names[0]].length, 1, 1, draw);
   const kind = mmer.select(line, "group", "show every", data.kinds.map((k) => [k, k]), data.kinds[0], moved);

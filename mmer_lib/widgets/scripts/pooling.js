@@ -28,7 +28,7 @@ mmer.explorers.pooling = function (stage, data) {
   }
 
   function paint(g, w, h, c) {
-    const side = Math.min(h - 20, w * 0.58), mid = side / 2 + 6, unit = (side / 2 - 4) / data.reach;
+    const side = Math.min(h - 20, w * 0.5), mid = side / 2 + 6, unit = (side / 2 - 4) / data.reach;
     const at = (p) => [mid + unit * p[0], h / 2 - unit * p[1]];
     place = { mid: mid, high: h / 2, unit: unit };
     mmer.line(g, ...at([-data.reach, 0]), ...at([data.reach, 0]), c.line);
@@ -73,7 +73,7 @@ mmer.explorers.pooling = function (stage, data) {
   }
   function bars(g, left, top, wide, high, c) {
     const all = mean(weights), step = high / all.length;
-    mmer.text(g, "weight of each source frame (they sum to 1)", left - 66, top - 18, c.ink, "left", true);
+    mmer.text(g, "weights of the source's frames", left - 66, top - 18, c.ink, "left", true);
     all.forEach((a, j) => {
       mmer.text(g, "frame " + (j + 1), left - 8, top + (j + 0.5) * step, c.quiet, "right");
       g.fillStyle = c.accent;

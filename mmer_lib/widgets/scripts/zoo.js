@@ -1,7 +1,7 @@
 // The zoo explorer: accuracy against a cost; point at a dot, or choose its name.
 mmer.explorers.zoo = function (stage, data) {
   "use strict";
-  const line = mmer.row(stage), axes = Object.entries(data.axis), dots = [];
+  const line = mmer.row(stage), axes = data.axis, named = Object.fromEntries(axes), dots = [];
   const cost = mmer.select(line, "cost", "cost", axes, axes[0][0], draw);
   const fusion = mmer.select(line, "fusion", "fusion", data.rows.map((row, i) => [String(i), row.name]), "0", draw);
   const short = (n) => (n >= 1e6 ? Number((n / 1e6).toPrecision(3)) + " M" : n >= 1e4 ? Number((n / 1e3).toPrecision(3)) + " k" : String(Number(n.toPrecision(3))));
@@ -45,7 +45,7 @@ mmer.explorers.zoo = function (stage, data) {
       names.push([px, py, long]);
       mmer.text(g, name, px, py, c.ink, "left", i === chosen, i === chosen ? 13 : 11);
     }
-    mmer.text(g, data.axis[cost.value], left + wide / 2, h - 12, c.ink, "center");
+    mmer.text(g, named[cost.value], left + wide / 2, h - 12, c.ink, "center");
     mmer.text(g, data.metric + " (%)", 4, 8, c.ink);
   }
 
@@ -59,8 +59,8 @@ mmer.explorers.zoo = function (stage, data) {
     shown.redraw();
     const row = data.rows[Number(fusion.value)], percent = (s) => (100 * s).toFixed(1);
     const interval = row.low === null ? "no interval with one fold" : "95 % interval " + percent(row.low) + " to " + percent(row.high);
-    said.textContent = row.name + ": " + data.metric + " " + percent(row.mean) + " % (" + interval + ") at " + short(row.costs[cost.value]) + " " + data.axis[cost.value] + ". " + row.about;
-    shown.canvas.setAttribute("aria-label", data.metric + " against " + data.axis[cost.value] + ". " + said.textContent);
+    said.textContent = row.name + ": " + data.metric + " " + percent(row.mean) + " % (" + interval + ") at " + short(row.costs[cost.value]) + " " + named[cost.value] + ". " + row.about;
+    shown.canvas.setAttribute("aria-label", data.metric + " against " + named[cost.value] + ". " + said.textContent);
     mmer.state(stage, { cost: cost.value, fusion: row.name, mean: percent(row.mean) });
   }
   draw();
