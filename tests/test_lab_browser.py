@@ -27,8 +27,8 @@ SECONDS = 1000  # of playwright's milliseconds
 # notebook -> (class of a control, key, class of its sentence, what of its state must change)
 EXPLORERS = {
     "02_attention": ("e2e-temperature", "ArrowRight", "e2e-qkv", "temperature"),
-    "04_attention_maps": ("e2e-head", "ArrowDown", "e2e-attention", "head"),
-    "05_comparison": ("e2e-margin", "ArrowRight", "e2e-verdict", "margin"),
+    "04_attention_maps": ("e2e-head", "ArrowRight", "e2e-attention", "head"),
+    "05_comparison": ("e2e-pair", "ArrowRight", "e2e-verdict", "pair"),
 }
 
 
@@ -108,7 +108,7 @@ def browser() -> Iterator[Any]:
 def open_notebook(browser: Any, url: str) -> Any:
     """A page with the notebook open and its kernel waiting."""
     page = browser.new_page(viewport={"width": 1200, "height": 1600})
-    page.set_default_timeout(240 * SECONDS)
+    page.set_default_timeout(120 * SECONDS)
     page.goto(f"{url}?reset")
     page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
     page.wait_for_function(

@@ -31,6 +31,9 @@ from mmer_lib.errors import InputError, unknown
 
 MIME = "application/vnd.mmer.explorer+json"
 LARGEST = 150_000  # bytes of a bundle as JSON
+WHOLE_NAMES = (  # beside a slider, where JupyterLab would cut them
+    "<style>.mmer-explorer .widget-readout {max-width: none; overflow: visible}</style>"
+)
 SCRIPTED = ("attention", "qkv", "pooling", "folds", "verdict", "zoo")  # kinds with a script
 
 
@@ -67,6 +70,7 @@ class Explorer(W.VBox):
             )
         self.book = book
         super().__init__(list(children))
+        self.add_class("mmer-explorer")
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = super()._repr_mimebundle_(**kwargs)
@@ -125,7 +129,7 @@ def _show(draw: Callable[..., Drawn], chosen: dict[str, Any]) -> tuple[bytes, st
         drawn = Drawn(figure, f"Nothing to draw: {error}", {"failed": "yes"})
     data = " ".join(f'data-{key}="{escape(str(value))}"' for key, value in drawn.state.items())
     text = f'<div {data} role="status" style="max-width: 60em">{escape(drawn.text)}</div>'
-    return to_png(drawn.figure), text + drawn.player
+    return to_png(drawn.figure), WHOLE_NAMES + text + drawn.player
 
 
 def to_png(drawn: Figure | Axes) -> bytes:
@@ -156,12 +160,19 @@ def whole_slider(text: str, value: int, low: int, high: int) -> W.IntSlider:
     )  # fmt: skip
 
 
-def chooser(text: str, options: Sequence[Any], value: Any = None) -> W.Dropdown:
-    """A labelled list to choose from; the first is chosen where ``value`` is None."""
+def chooser(text: str, options: Sequence[Any], value: Any = None) -> W.SelectionSlider | W.Dropdown:
+    """A labelled slider over options; the first is chosen where ``value`` is None.
+
+    Not a list: JupyterLab takes the arrow keys of a list for its own. A slider needs two options.
+    """
     chosen = {} if value is None else {"value": value}
-    return W.Dropdown(
-        options=list(options), description=text, style={"description_width": "initial"}, **chosen
-    )
+    style = {"description_width": "initial"}
+    if len(options) < 2:
+        return W.Dropdown(options=list(options), description=text, style=style, **chosen)
+    return W.SelectionSlider(
+        options=list(options), description=text, continuous_update=False, style=style,
+        layout=W.Layout(width="36em"), **chosen,
+    )  # fmt: skip
 
 
 def pack(values: npt.ArrayLike, top: float | None = None) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def verdict_explorer(
         one = compare(_first(table, folds), *pair, metric, margin / 100, level, estimand)
         state = {
             "verdict": one.verdict, "margin": f"{margin:.1f}", "confidence": f"{confidence:g}",
-            "folds": folds,
+            "folds": folds, "pair": ":".join(pair),
         }  # fmt: skip
         return Drawn(plots.verdict(one), one.sentence(), state)
 
