@@ -74,10 +74,17 @@ def opened(browser: Any, **settings: Any) -> Iterator[Opened]:
         context.close()
 
 
-def violations(page: Any, leave_out: str = ".nothing") -> list[str]:
-    """What axe-core calls serious or critical on a page: rule, and the first places."""
+def violations(page: Any, *leave_out: str, rule: str = "") -> list[str]:
+    """What axe-core calls serious or critical on a page: rule (of one, or all), and places."""
     reason = "axe-playwright-python is not installed: pip install it to check accessibility"
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason=reason)
-    found = axe.Axe().run(page, context={"exclude": [[leave_out]]}).response["violations"]
+    options: dict[str, Any] = {"resultTypes": ["violations"], "preload": False}
+    if rule:
+        options["runOnly"] = [rule]
+    found = (
+        axe.Axe()
+        .run(page, {"exclude": [[place] for place in leave_out or (".nothing",)]}, options)
+        .response["violations"]
+    )
     grave = [v for v in found if v["impact"] in ("serious", "critical")]
     return [f"{v['id']}: {[n['html'][:200] for n in v['nodes'][:3]]}" for v in grave]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import Audio
+from matplotlib.figure import Figure
 from nbformat import v4, write
 
 from mmer_lib import plots
@@ -22,7 +25,8 @@ HTML_ATTACK = '<p onclick="document.title=1">kept</p><script>document.title = "t
 DATA = {"values": [1, 2, 3], "text": "</script><script>document.title = 'taken'</script>"}
 DEMO = """
 mmer.explorers.demo = function (stage, data) {
-  stage.innerHTML = '<label for="demo-n">bar</label> <input type="range" id="demo-n" min="0" max="2" value="0">'
+  stage.innerHTML = '<div class="controls" style="display:flex"><label for="demo-n">bar</label>'
+    + '<input type="range" id="demo-n" min="0" max="2" value="0"></div>'
     + '<canvas width="300" height="80" role="img" aria-label="a bar"></canvas><p aria-live="polite"></p>';
   const [input, canvas, said] = ["input", "canvas", "p"].map((name) => stage.querySelector(name));
   function draw() {
@@ -54,21 +58,22 @@ def said(text: str) -> Any:
     return v4.new_output("stream", name="stdout", text=text)
 
 
-def save_figure(folder: Path) -> None:
+def draw_line(end: float = 1.0) -> Figure:
     figure, ax = plt.subplots()
-    ax.plot([0, 1], [0, 1])
-    ax.set_title("Does it rise?")
-    plots.save(figure, "01_line", folder, alt=ALT)
-    plt.close(figure)
+    ax.plot([0, 1], [0, end])
+    ax.set(title="Does it rise?", ylim=(-1.1, 1.1))
+    return figure
 
 
-def picture(size: int = 8) -> str:
-    """A PNG in base64 as a kernel sends it."""
-    from base64 import b64encode
-    from io import BytesIO
+def save_figure(folder: Path, name: str = "01_line") -> None:
+    plots.save(draw_line(), name, folder, alt=ALT)
 
+
+def picture(end: float = 1.0) -> str:
+    """The line as a kernel sends it, a PNG in base64, with fewer pixels than a saved one."""
     buffer = BytesIO()
-    plt.imsave(buffer, np.zeros((size, size)), format="png")
+    draw_line(end).savefig(buffer, format="png", dpi=100, bbox_inches="tight")
+    plt.close("all")
     return b64encode(buffer.getvalue()).decode()
 
 

@@ -11,10 +11,21 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from nbformat import v4
-from small_book import ALT, ATTACK, code, make_book, make_run, picture, said, shown
+from small_book import (
+    ALT,
+    ATTACK,
+    code,
+    make_book,
+    make_run,
+    picture,
+    said,
+    save_figure,
+    shown,
+)
 
 from mmer_lib import cli, plots
 from mmer_lib.book import build_book
@@ -150,12 +161,59 @@ def test_pictures_of_a_cell_that_saves_several_find_their_files(tmp_path):
     assert [f.alt for f in find_figures("draw()", [picture()], tmp_path, "?")] == ["?"]
 
 
+def test_a_saved_figure_of_another_study_lends_its_words_alone(tmp_path):
+    """As where a quick study's book is written after the figures were drawn from another one."""
+    save_figure(tmp_path)
+    source = 'plots.save(ax, "01_line", figures)'
+    (same,) = find_figures(source, [picture()], tmp_path, "?")
+    (other,) = find_figures(source, [picture(end=-1.0)], tmp_path, "?")
+    assert same.png == (tmp_path / "01_line.png").read_bytes()
+    assert other.png == b64decode(picture(end=-1.0))
+    assert (other.alt, other.name) == (same.alt, same.name) == (ALT, "01_line")
+    assert other.size == pytest.approx(same.size, abs=15), "each in the size it was drawn for"
+
+
 def test_a_table_says_which_of_its_cells_are_headers(pages):
     table = pages["01_first"].select_one(".html table")
     assert [th["scope"] for th in table.select("thead th")] == ["col", "col"]
     assert [th["scope"] for th in table.select("tbody th")] == ["row", "row"]
     assert table["aria-label"]
     assert "scroll" in table.parent["class"]
+
+
+def columns_of(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Text of the words and of the numbers, cell by cell, of a frame as the book shows it."""
+    cells = BeautifulSoup(html_block(frame.to_html(), "t"), "html.parser").select("th, td")
+    texts = [(cell.get_text(), "words" in cell.get("class", [])) for cell in cells]
+    return [t for t, words in texts if words and t], [t for t, words in texts if t and not words]
+
+
+def test_words_stand_left_and_numbers_right_with_what_heads_them():
+    frame = pd.DataFrame(
+        {"who": ["text", "3 of 4"], "points": ["-1.5", "NaN"], "p": [1e-9, 0.5], "n": ["1,0", "-"]},
+        index=["one", "two"],
+    )  # fmt: skip
+    words, numbers = columns_of(frame)
+    assert words == ["who", "one", "text", "two", "3 of 4"]
+    assert numbers[:3] == ["points", "p", "n"]
+    assert numbers[3:] == ["-1.5", "1.000000e-09", "1,0", "NaN", "5.000000e-01", "-"]
+
+
+def test_names_of_an_index_stand_in_the_row_of_the_other_heads():
+    levels = [("a", "x"), ("a", "y"), ("b", "x")]
+    index = pd.MultiIndex.from_tuples(levels, names=["corpus", "pair"])
+    frame = pd.DataFrame({"score": [1, 2, 3]}, index=index)
+    table = BeautifulSoup(html_block(frame.to_html(), "t"), "html.parser").table
+    (heads,) = table.select("thead tr")
+    assert [th.get_text() for th in heads.find_all("th")] == ["corpus", "pair", "score"]
+    assert {th["scope"] for th in heads.find_all("th")} == {"col"}
+    words, numbers = columns_of(frame)
+    assert words == ["corpus", "pair", "a", "x", "y", "b", "x"]
+    assert numbers == ["score", "1", "2", "3"]
+    assert (
+        len(BeautifulSoup(html_block(frame.T.to_html(), "t"), "html.parser").select("thead tr"))
+        == 2
+    )
 
 
 def test_a_table_of_a_markdown_page_can_be_scrolled_and_names_its_columns(pages):

@@ -391,7 +391,7 @@ def test_the_zoo_tells_name_interval_cost_and_source_of_the_chosen_fusion():
     assert "95 % interval" in said
     assert "Tsai et al. 2019" in said
     seconds = runs[runs["configuration"] == "mult-AT"]["seconds"].mean()
-    assert f"at {seconds:.4g} seconds" in said
+    assert f"seconds to train one run: {seconds:.4g}. " in said
     told = {row["name"]: row for row in box.book.data["rows"]}
     assert told["mean-AT"]["costs"]["parameters"] == 0
     mine = widgets.zoo_explorer(runs, costs, "accuracy", about={"mean-AT": "ours"}).book.data

@@ -26,7 +26,7 @@ PLAIN = (
     "b", "i", "em", "strong", "sub", "sup", "small", "ul", "ol", "li", "dl", "dt", "dd",
     "h3", "h4", "h5", "h6", "details", "summary",
 )  # fmt: skip
-NUMBER = re.compile(r"[-+−±<>~]?\s*[\d.,]+\s*(%|s|points)?|nan|inf|-|")
+NUMBER = re.compile(r"[-+−±<>~]?\s*[\d.,]+(e[-+]?\d+)?\s*(%|s|points)?|nan|-?inf|-|", re.I)
 KEPT: dict[str, tuple[str, ...]] = dict.fromkeys(PLAIN, ()) | {  # element -> its attributes
     "th": ("scope", "colspan", "rowspan"), "td": ("colspan", "rowspan"),
     "audio": ("controls", "src"), "source": ("src", "type"), "img": ("src", "alt"),
@@ -67,6 +67,7 @@ def html_block(html: str, about: str) -> str:
     for element in soup.find_all(True):
         _clean(element)
     for table in soup.find_all("table"):
+        _join_heads(table)
         _describe(table, about)
         _align(table)
         table.wrap(soup.new_tag("div", attrs={"class": "scroll", "data-label": f"Table: {about}"}))
@@ -87,6 +88,20 @@ def _clean(element: Tag) -> None:
     }
 
 
+def _join_heads(table: Tag) -> None:
+    """Pandas writes the names of an index into a row of their own: lift them beside the others."""
+    rows = table.select("thead > tr")
+    heads = [row.find_all("th", recursive=False) for row in rows]
+    if len(rows) != 2 or len(heads[0]) != len(heads[1]):
+        return
+    pairs = [(a, b) for a, b in zip(*heads, strict=True) if b.get_text(strip=True)]
+    if any(a.get_text(strip=True) or a.has_attr("colspan") for a, _ in pairs):
+        return
+    for above, below in pairs:
+        above.string = below.get_text()
+    rows[1].decompose()
+
+
 def _describe(table: Tag, about: str) -> None:
     """Say which cells are headers, and of what; an empty one is none."""
     if table.caption is None:
@@ -104,11 +119,25 @@ def _describe(table: Tag, about: str) -> None:
 
 def _align(table: Tag) -> None:
     """Columns of words to the left, with what stands above them; numbers stay at the right."""
-    rows = [row.find_all(["th", "td"], recursive=False) for row in table.find_all("tr")]
-    wide = max((len(row) for row in rows), default=0)
-    columns = [[row[i] for row in rows if len(row) == wide] for i in range(wide)]
-    for column in columns:
+    for column in _columns(table):
         cells = [c.get_text(strip=True) for c in column if c.find_parent("thead") is None]
         if not all(NUMBER.fullmatch(text) for text in cells):
             for cell in column:
                 cell["class"] = "words"
+
+
+def _columns(table: Tag) -> list[list[Tag]]:
+    """The cells of each column, those left out that stand over several."""
+    columns: dict[int, list[Tag]] = {}
+    taken: set[tuple[int, int]] = set()
+    for y, row in enumerate(table.find_all("tr")):
+        x = 0
+        for cell in row.find_all(["th", "td"], recursive=False):
+            while (y, x) in taken:
+                x += 1
+            high, wide = (int(str(cell.get(name, "1"))) for name in ("rowspan", "colspan"))
+            taken |= {(y + i, x + j) for i in range(high) for j in range(wide)}
+            if wide == 1:
+                columns.setdefault(x, []).append(cell)
+            x += wide
+    return list(columns.values())

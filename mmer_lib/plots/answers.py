@@ -88,7 +88,7 @@ def _reliability_panel(ax: Axes, name: str, bins: pd.DataFrame) -> None:
     sizes = 12 + 320 * bins["share"]
     ax.scatter(
         100 * bins["confidence"], 100 * bins["accuracy"], s=sizes, color=colour, linewidth=0,
-        zorder=3,
+        zorder=3, clip_on=False,
     )  # fmt: skip
     ax.set_xlim(0, 100)
     ax.set_ylim(0, 100)

@@ -166,7 +166,12 @@ def _mass_bar(ax: Axes, y: int, row: Any) -> None:
         ax.plot(100 * row.decoy, y, **_DECOY)
 
 
-def pooling_identity(frames: npt.ArrayLike, answers: npt.ArrayLike, ax: Axes | None = None) -> Axes:
+def pooling_identity(
+    frames: npt.ArrayLike,
+    answers: npt.ArrayLike,
+    ax: Axes | None = None,
+    title: str = "Can any query draw an answer out of the hull of the source's frames?",
+) -> Axes:
     """What a fused vector can be: every answer lies within the hull of the source's frames.
 
     ``frames`` (Ts, 2) are the source's frames as one head passes them on (projected to two
@@ -184,7 +189,6 @@ def pooling_identity(frames: npt.ArrayLike, answers: npt.ArrayLike, ax: Axes | N
     for i, (x, y) in enumerate(source):
         ax.annotate(f"{i}", (x, y), color="white", fontsize=7, ha="center", va="center", zorder=4)
     legend_below(figure_of(ax), ax.get_legend_handles_labels()[0])
-    title = "Can any query draw an answer out of the hull of the source's frames?"
     return dress(ax, title, "first coordinate", "second coordinate", grid="both")
 
 

@@ -70,7 +70,7 @@ def regimes(
         ax.set_yticks(range(len(names)), names)
         ax.set_ylim(len(names) - 0.4, -0.8)
     panels[0].set_ylabel("configuration", fontsize=9)
-    panels[0].set_xlim(right=min(103.0, panels[0].get_xlim()[1]))  # all panels share it
+    panels[0].set_xlim(right=min(106.0, panels[0].get_xlim()[1]))  # all panels share it
     dashed = "" if chance is None else ", dashed: chance"
     return crown(figure, f"{title} Dots: means, lines: 95 % intervals{dashed}")
 

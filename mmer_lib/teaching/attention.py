@@ -20,6 +20,7 @@ MOVES = ("same", "permuted", "different")  # what becomes of an output when its 
 def check_attention(answer: Any) -> str:
     """A function q (Tq, D), k (Ts, D), v (Ts, D), mask (Ts,) -> (Tq, D)."""
     q, k, v, mask = _frames()
+    _check_side(answer, q, k, v, mask)
     _check_unmasked(_answer(answer, q, k, v, mask | True), q, k, v)
     _check_mask(_answer(answer, q, k, v, mask), q, k, v, mask)
     return (
@@ -31,6 +32,19 @@ def check_attention(answer: Any) -> str:
 def _answer(answer: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Floats:
     given = run(answer, "your function", q.clone(), k.clone(), v.clone(), mask.clone())
     return array(given, "what your function returns")
+
+
+def _check_side(answer: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> None:
+    """The mask the wrong way round: with nothing but data, such a function has no answer at all."""
+    scores = q @ k.T / math.sqrt(q.shape[-1])  # (Tq, Ts)
+    inverted = scores.masked_fill(mask, -math.inf).softmax(dim=1) @ v
+    given = run(answer, "your function", q.clone(), k.clone(), v.clone(), mask.clone())
+    try:
+        turned = near(array(given, "what your function returns"), inverted, 1e-4)
+    except NotYetError:
+        return
+    if turned:
+        raise NotYetError("The mask is used the wrong way round: true means data.")
 
 
 def _check_unmasked(given: Floats, q: Tensor, k: Tensor, v: Tensor) -> None:
@@ -55,6 +69,7 @@ def _check_unmasked(given: Floats, q: Tensor, k: Tensor, v: Tensor) -> None:
         (scores @ v, "There is no softmax: scores are no weights, and a row must sum to one."),
         (scores.softmax(dim=1), "Those are the weights: mix the values with them, weights @ v."),
         (scores.softmax(dim=1) @ k, "The keys are mixed: they say where to look, values what."),
+        (v.mean(dim=0).expand(len(q), -1), "That is uniform attention: nobody has asked."),
     ]
     expect(given, scores.softmax(dim=1) @ v, "your output without padding", wrong, rounding=1e-4)
 
@@ -63,7 +78,7 @@ def _check_mask(given: Floats, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) ->
     """With padding: where the mask comes in."""
     scores = q @ k.T / math.sqrt(q.shape[-1])  # (Tq, Ts)
     weights = scores.softmax(dim=1)
-    inverted = scores.masked_fill(mask, -math.inf).softmax(dim=1)
+    zeroed = (scores * mask).softmax(dim=1)
     wrong = [
         (weights @ v, "The mask is not used: padding is read like data."),
         (
@@ -71,10 +86,13 @@ def _check_mask(given: Floats, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) ->
             "The mask comes after the softmax: rows no longer sum to one. Mask the scores.",
         ),
         (
-            (scores * mask).softmax(dim=1) @ v,
+            zeroed @ v,
             "Masked scores are 0, and exp(0) is 1: padding is still read. Make them -inf.",
         ),
-        (inverted @ v, "The mask is used the wrong way round: true means data."),
+        (
+            (zeroed * mask) @ v,
+            "Keys and values of padding are zeroed, and yet it takes weight: make its scores -inf.",
+        ),
     ]
     right = scores.masked_fill(~mask, -math.inf).softmax(dim=1) @ v
     expect(given, right, "your output with padding", wrong, rounding=1e-4)
@@ -157,6 +175,7 @@ def check_statistics(pooled: Any, vectors: Any) -> str:
         ),
         (mean, "The mean alone: the deviation is what compares the modalities."),
         (x.ravel(), "That is concatenation (noSP): pool across the vectors."),
+        (np.stack([mean, sd], axis=1).ravel(), "Right numbers, mixed up: all means come first."),
         ([mean, sd], "Right numbers in two rows: concatenate them to one vector of length 2D."),
     ]
     expect(array(pooled, "pooled").squeeze(), [*mean, *sd], "pooled", wrong)

@@ -30,6 +30,7 @@ Floats = npt.NDArray[np.float64]
 Wrong = Sequence[tuple[Any, str]]  # an answer, and the mistake that leads to it
 
 ROUNDING = 5e-3  # relative: an answer rounded to three digits is the same answer
+CLOSE = 3e-2  # relative: an answer that may be right but for its rounding
 
 
 @dataclass(frozen=True)
@@ -151,12 +152,18 @@ def expect(
         if near(given, value, rounding) and not near(value, right, rounding):
             raise NotYetError(mistake)
     if near(given, 100 * np.asarray(right), rounding):
-        raise NotYetError(f"{name} is in hundredths: give it as a share, divided by 100.")
+        raise NotYetError(f"{name} is a hundred times as large, as in percent: divide by 100.")
+    if near(given, np.asarray(right) / 100, rounding):
+        raise NotYetError(
+            f"{name} is a hundredth of what it should be: keep to the unit asked for."
+        )
     if near(given, -np.asarray(right), rounding):
         raise NotYetError(f"{name} has the wrong sign: which was subtracted from which?")
     if np.shape(given) != np.shape(right):
         shapes = f"{_say_shape(np.shape(given))} instead of {_say_shape(np.shape(right))}"
         raise NotYetError(f"{name} is {shapes}: look at which axis is summed over.")
+    if rounding and near(given, right, CLOSE):
+        raise NotYetError(f"{name} is close, but not it: rounded too far? Give three digits.")
     told = f" = {float(given):.6g}" if np.ndim(given) == 0 else ""
     raise NotYetError(f"{name}{told} is not what comes out here. Open the hint, and go by steps.")
 
@@ -178,4 +185,4 @@ def _say(given: Any) -> str:
 
 
 def _say_shape(shape: tuple[int, ...]) -> str:
-    return f"an array of shape {shape}" if shape else "a single number"
+    return f"an array of shape {tuple(shape)}" if shape else "a single number"

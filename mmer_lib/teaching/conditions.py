@@ -77,6 +77,7 @@ def check_own_mass(mass: Any, chance: Any, weights: Any, own: int = 2, modalitie
     chances = [
         (own / w.shape[-1], "That is its share of the frames: the library takes their number out."),
         (1 / w.shape[-1], "That is chance for one frame, not for a modality."),
+        (1 / (modalities + 1), "Count the modalities of this source: it is not the notebook's."),
         (right, "That is what the weights say: chance is what they would, were scores all equal."),
     ]
     expect(number(chance, "chance"), 1 / modalities, "chance", chances)
@@ -92,7 +93,9 @@ def check_main_effect(asks: Any, interaction: Any, score: Mapping[tuple[str, str
     sp, concat = (score["other", pool] - score["own", pool] for pool in ("sp", "concat"))
     pooling = (score["own", "concat"] - score["own", "sp"]) / 2
     pooling += (score["other", "concat"] - score["other", "sp"]) / 2
+    other = (score["other", "sp"] + score["other", "concat"]) / 2
     effects = [
+        (other, "That is the mean score where another is asked: less that where none is."),
         (sp, "That is the effect with sp alone, a simple one: average over both poolings."),
         (concat, "That is the effect with concat alone, a simple one: average over both poolings."),
         (sp + concat, "The two effects are added: a main effect is their mean."),

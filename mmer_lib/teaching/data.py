@@ -54,9 +54,17 @@ def check_shared_speakers(shared: Any, speakers: Any, fold: Fold) -> str:
         (len(train & test), "That leaves out dev: it chooses the epoch, so the model knows it."),
         (len(dev & test), "That leaves out train: the learning part is train and dev together."),
         (heard, "That counts utterances of known speakers: count each speaker once."),
-        (len((train | dev) - test), "That is who was learned from and is not tested: take both."),
+        (len((train | dev) - test), "That is who is never tested: count who is in both parts."),
         (len(train | dev | test), "That is every speaker of the fold: who is in both parts?"),
         (len(test), "That is every speaker of the test part: which were learned from?"),
+        (
+            len({*fold.train, *fold.dev} & {*fold.test}),
+            "No utterance is in two parts, a speaker may be: turn rows into speakers, who[rows].",
+        ),
+        (
+            sum(name in train for name in who[fold.test].tolist()),
+            "That counts utterances, and leaves out dev: count each speaker once.",
+        ),
     ]
     expect(number(shared, "shared"), len(both), "shared", wrong, rounding=0)
     return (
@@ -85,6 +93,10 @@ def check_masked_mean(answer: Any) -> str:
             "The mask is used the wrong way round: true means data.",
         ),
         (alone, "All real frames of the batch are averaged together: keep utterances apart."),
+        (
+            kept.sum(dim=1) / mask.sum(),
+            "Divided by the real frames of the whole batch: mask.sum(dim=1) counts each alone.",
+        ),
     ]
     right = kept.sum(dim=1) / mask.sum(dim=1, keepdim=True)
     expect(given, right, "your mean", wrong, rounding=1e-4)
@@ -109,6 +121,10 @@ def check_chance(plain: Any, balanced: Any, counts: Mapping[str, int]) -> str:
         (shares.max(), "That is plain accuracy again: balanced accuracy is the mean recall."),
         (1.0, "That is the recall of the largest class alone: the others count as much."),
         (0.0, "The largest class is always found, so its recall is 1: average the recalls."),
+        (
+            shares.max() * even,
+            "The recall of the largest class is 1, not its share: all are found.",
+        ),
     ]
     expect(number(balanced, "balanced"), even, "balanced", others)
     return (

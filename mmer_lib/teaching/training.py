@@ -41,6 +41,7 @@ def check_attention_size(
     ]
     expect(number(surplus, "surplus"), 3 * size, "surplus", counts, rounding=0)
     parts = [
+        (3 * size / (whole - 3 * size), "That is how much larger cross-AVT is, not its share."),
         (3 * size / whole, "That is the surplus over self-AVT: cross-AVT has six attentions."),
         (6 * size / (whole - 6 * size), "Divide by the whole model, its attention included."),
         (6 * size / (whole - 3 * size), "Divide by cross-AVT's parameters, not by self-AVT's."),

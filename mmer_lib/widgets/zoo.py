@@ -52,8 +52,8 @@ def zoo_explorer(
         row: Any = scores.set_index("configuration").loc[fusion]
         text = (
             f"{fusion}: {metric_label(metric)} {100 * row['mean']:.1f} % "
-            f"({_interval(row['low'], row['high'])}) at {row[cost]:,.4g} "
-            f"{COSTS[cost]}. {lines[fusion]}"
+            f"({_interval(row['low'], row['high'])}); {COSTS[cost]}: {row[cost]:,.4g}. "
+            f"{lines[fusion]}"
         )
         return Drawn(ax, text, {"cost": cost, "fusion": fusion, "mean": f"{100 * row['mean']:.1f}"})
 

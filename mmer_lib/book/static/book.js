@@ -41,7 +41,7 @@
       }
     }
   }
-  reachScrolling();
+  addEventListener("load", reachScrolling); // when the explorers have drawn
   addEventListener("resize", reachScrolling);
   document.addEventListener("toggle", reachScrolling, true); // of details
 })();

@@ -1,7 +1,6 @@
 // The attention explorer: a map over real time, the row of one step, entropy and padding mass.
 mmer.explorers.attention = function (stage, data) {
   "use strict";
-  const PAD = "#d55e00";
   let now = null, place = null; // the map that is shown, and where it lies on the canvas
   const line1 = mmer.row(stage), line2 = mmer.row(stage);
   const heads = [["0", "mean of heads"]];
@@ -77,7 +76,7 @@ mmer.explorers.attention = function (stage, data) {
     mmer.text(g, "the row of " + query.value + ", " + name(now.q, i0) + " (dashed: equal weights)", left, low - 16, c.ink, "left", true);
     for (let j = 0; j < now.ts; j++) {
       const part = (tall * weight(i0, j)) / best;
-      g.fillStyle = now.s.real !== null && j * now.s.stride >= now.s.real ? PAD : c.accent;
+      g.fillStyle = now.s.real !== null && j * now.s.stride >= now.s.real ? c.accent2 : c.accent;
       g.fillRect(left + j * cw + 0.08 * cw, low + tall - part, Math.max(1, 0.84 * cw), part);
     }
     const even = low + tall - tall / now.ts / best;
@@ -119,21 +118,21 @@ mmer.explorers.attention = function (stage, data) {
   }
   function beside(g, x, top, wide, high, ch, i0, c) { // entropy as bars, padding mass as dots
     mmer.text(g, "entropy", x, 12, c.accent, "left", true);
-    mmer.text(g, "padding", x + wide, 12, PAD, "right", true);
+    mmer.text(g, "padding", x + wide, 12, c.accent2, "right", true);
+    for (const t of [0, 0.5, 1]) {
+      mmer.line(g, x + t * wide, top, x + t * wide, top + high, c.line);
+      mmer.text(g, String(t), x + t * wide, top + high + 10, c.quiet, "center", false, 11);
+    }
     for (let i = 0; i < now.tq; i++) {
       g.fillStyle = c.accent;
       g.globalAlpha = i === i0 ? 1 : 0.5;
       g.fillRect(x, top + i * ch + 0.1 * ch, wide * share(now.e, i), Math.max(1, 0.8 * ch));
       g.globalAlpha = 1;
       if (!now.p) continue;
-      g.fillStyle = PAD;
+      g.fillStyle = c.accent2;
       g.beginPath();
       g.arc(x + wide * share(now.p, i), top + (i + 0.5) * ch, Math.min(4, 0.4 * ch + 1), 0, 7);
       g.fill();
-    }
-    for (const t of [0, 0.5, 1]) {
-      mmer.line(g, x + t * wide, top, x + t * wide, top + high, c.line);
-      mmer.text(g, String(t), x + t * wide, top + high + 10, c.quiet, "center", false, 11);
     }
   }
   function scale(g, x, y, wide, most, c) {

@@ -2,7 +2,7 @@
 // Each kind registers mmer.explorers[kind] = function (stage, data) {...}; start() calls them.
 window.mmer = (function () {
   "use strict";
-  const explorers = {};
+  const explorers = {}, NARROWEST = 600; // pixels of a picture
   let made = 0;
 
   // A dark, a middle and a light end that print and colour-blind eyes keep apart (matplotlib's).
@@ -52,10 +52,11 @@ window.mmer = (function () {
 
   function control(parent, name, label, input) { // label, native input, and its value in words
     const id = "mmer-" + name + "-" + made++;
-    const box = element("span", { style: "display:inline-flex;gap:.45em;align-items:center" }, parent);
-    element("label", { for: id }, box, label);
+    const box = element("span", { style: "display:inline-flex;gap:.45em;align-items:center;max-width:100%" }, parent);
+    element("label", { for: id, style: "flex:none" }, box, label);
     input.id = id;
     input.className = "e2e-" + name;
+    input.style.minWidth = "0"; // in a narrow window it shrinks
     box.appendChild(input);
     return box;
   }
@@ -75,7 +76,7 @@ window.mmer = (function () {
   }
 
   function select(parent, name, label, options, value, changed) { // options: [[value, text], ...]
-    const input = element("select", { style: "max-width:24em" });
+    const input = element("select", { style: "max-width:100%" });
     for (const [key, text] of options) element("option", { value: key }, input, text);
     input.value = value;
     control(parent, name, label, input);
@@ -100,13 +101,14 @@ window.mmer = (function () {
     return input;
   }
 
-  // A canvas of width x height CSS pixels (as many as there are, at most) that draw(g, w, h, colours)
-  // fills; it is drawn anew when the window or the theme changes.
+  // A canvas of width x height CSS pixels that draw(g, w, h, colours) fills, narrower where there is
+  // less room (but still readable: then it scrolls); drawn anew when the window or the theme changes.
   function picture(stage, width, height, draw) {
-    const canvas = element("canvas", { role: "img", style: "display:block;max-width:100%" }, stage);
+    const box = element("div", { class: "scroll", style: "overflow-x:auto", "data-label": "The picture: scroll sideways" }, stage);
+    const canvas = element("canvas", { role: "img", style: "display:block" }, box);
     const g = canvas.getContext("2d");
     function redraw() {
-      const wide = Math.max(320, Math.min(width, stage.clientWidth || width)), sharp = window.devicePixelRatio || 1;
+      const wide = Math.max(NARROWEST, Math.min(width, stage.clientWidth || width)), sharp = window.devicePixelRatio || 1;
       canvas.width = Math.round(wide * sharp);
       canvas.height = Math.round(height * sharp);
       canvas.style.width = wide + "px";
@@ -126,7 +128,7 @@ window.mmer = (function () {
 
   function colours(stage) { // of the page, light or dark
     const style = getComputedStyle(stage), found = {};
-    const plain = { paper: "#ffffff", ink: "#222222", quiet: "#666666", line: "#cccccc", accent: "#0072b2", accent2: "#d55e00", soft: "#eef2f6" };
+    const plain = { paper: "#ffffff", ink: "#222222", quiet: "#666666", line: "#cccccc", accent: "#0072b2", accent2: "#d55e00" };
     for (const name in plain) found[name] = style.getPropertyValue("--" + name).trim() || plain[name];
     return found;
   }
@@ -160,6 +162,13 @@ window.mmer = (function () {
     return found;
   }
 
+  function band(g, x, y, wide, high, c) { // a ground that shows on any paper
+    g.globalAlpha = 0.1;
+    g.fillStyle = c.ink;
+    g.fillRect(x, y, wide, high);
+    g.globalAlpha = 1;
+  }
+
   function state(stage, values) { // where people, screen readers and tests find it
     for (const key in values) stage.dataset[key] = values[key];
   }
@@ -167,9 +176,12 @@ window.mmer = (function () {
   // Drawn markers of planted events: role -> [shape, colour], as in the figures.
   const ROLES = { ask: ["v", "#0072B2"], answer: ["*", "#D55E00"], decoy: ["x", "#777777"], emotion: ["o", "#009E73"], word: ["o", "#CC79A7"], apex: ["^", "#56B4E9"], stress: ["d", "#E69F00"] };
   function marker(g, role, x, y) {
-    const [shape, colour] = ROLES[role] || ["d", "#888888"], r = 5, points = [];
+    const [shape, colour] = ROLES[role] || ["d", "#888888"];
     if (shape === "x") { line(g, x - 4, y - 4, x + 4, y + 4, colour, 3); line(g, x - 4, y + 4, x + 4, y - 4, colour, 3); return; }
-    const n = { v: 3, "^": 3, d: 4, "*": 10, o: 20 }[shape], turn = shape === "v" ? Math.PI : 0;
+    fill(g, shape, x, y, 5, colour);
+  }
+  function fill(g, shape, x, y, r, colour) { // a triangle, diamond, star or dot
+    const n = { v: 3, "^": 3, d: 4, "*": 10, o: 40 }[shape], turn = shape === "v" ? Math.PI : 0, points = [];
     for (let i = 0; i < n; i++) {
       const a = turn + (2 * Math.PI * i) / n, far = shape === "*" && i % 2 ? 0.45 * r : shape === "*" ? 1.3 * r : r;
       points.push([x + far * Math.sin(a), y - far * Math.cos(a)]);
@@ -182,6 +194,6 @@ window.mmer = (function () {
 
   return {
     explorers, start, row, range, select, number, checkbox, picture, says, state, decode, element,
-    text, line, ticks, marker, colours, viridis: palette("viridis"), cividis: palette("cividis"),
+    text, line, band, ticks, fill, marker, colours, viridis: palette("viridis"), cividis: palette("cividis"),
   };
 })();

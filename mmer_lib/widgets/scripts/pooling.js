@@ -47,26 +47,21 @@ mmer.explorers.pooling = function (stage, data) {
       g.globalAlpha = i ? 0.35 : 1;
       mmer.line(g, ...at(queries[i]), ...at(answers[i]), c.accent, 1.4, [2, 4]);
       diamond(g, at(queries[i]), i ? 7 : 10, c);
-      dot(g, at(answers[i]), 6, c.accent);
+      mmer.fill(g, "o", ...at(answers[i]), 6, c.accent);
       g.globalAlpha = 1;
     });
     data.frames.forEach((e, j) => {
-      dot(g, at(e), 9, "#c04a00");
+      mmer.fill(g, "o", ...at(e), 9, "#c04a00");
       mmer.text(g, String(j + 1), ...at(e), "#ffffff", "center", true, 11);
     });
     const middle = at(mean(answers));
-    dot(g, middle, 9, c.paper);
-    dot(g, middle, 7, MEAN);
+    mmer.fill(g, "*", ...middle, 11, c.paper);
+    mmer.fill(g, "*", ...middle, 8, MEAN);
     bars(g, side + 96, 46, w - side - 110, h - 140, c);
     key(g, side + 30, h - 66, c);
   }
-  function dot(g, p, r, colour) { g.fillStyle = colour; g.beginPath(); g.arc(p[0], p[1], r, 0, 7); g.fill(); }
   function diamond(g, p, r, c) {
-    g.beginPath();
-    [[0, -r], [r, 0], [0, r], [-r, 0]].forEach(([a, b], i) => (i ? g.lineTo(p[0] + a, p[1] + b) : g.moveTo(p[0] + a, p[1] + b)));
-    g.closePath();
-    g.fillStyle = c.paper;
-    g.fill();
+    mmer.fill(g, "d", ...p, r, c.paper);
     g.strokeStyle = c.accent;
     g.lineWidth = 2.5;
     g.stroke();
@@ -74,6 +69,10 @@ mmer.explorers.pooling = function (stage, data) {
   function bars(g, left, top, wide, high, c) {
     const all = mean(weights), step = high / all.length;
     mmer.text(g, "weights of the source's frames", left - 66, top - 18, c.ink, "left", true);
+    for (const t of [0, 0.5, 1]) {
+      mmer.line(g, left + t * wide, top, left + t * wide, top + high, c.line);
+      mmer.text(g, String(t), left + t * wide, top + high + 10, c.quiet, "center", false, 11);
+    }
     all.forEach((a, j) => {
       mmer.text(g, "frame " + (j + 1), left - 8, top + (j + 0.5) * step, c.quiet, "right");
       g.fillStyle = c.accent;
@@ -81,17 +80,13 @@ mmer.explorers.pooling = function (stage, data) {
       g.fillStyle = MEAN;
       g.fillRect(left, top + j * step + 0.5 * step, wide * a, 0.38 * step);
     });
-    for (const t of [0, 0.5, 1]) {
-      mmer.line(g, left + t * wide, top, left + t * wide, top + high, c.line);
-      mmer.text(g, String(t), left + t * wide, top + high + 10, c.quiet, "center", false, 11);
-    }
   }
   function key(g, left, top, c) {
     diamond(g, [left, top], 7, c);
     mmer.text(g, "query: drag it (pale: the other queries)", left + 14, top, c.ink);
-    dot(g, [left, top + 21], 6, c.accent);
+    mmer.fill(g, "o", left, top + 21, 6, c.accent);
     mmer.text(g, "its answer, inside the hull", left + 14, top + 21, c.ink);
-    dot(g, [left, top + 42], 7, MEAN);
+    mmer.fill(g, "*", left, top + 42, 8, MEAN);
     mmer.text(g, "mean of all answers over the query's time", left + 14, top + 42, c.ink);
   }
 

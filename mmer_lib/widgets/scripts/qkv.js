@@ -7,7 +7,7 @@ mmer.explorers.qkv = function (stage, data) {
   above.style.alignItems = "flex-start";
   for (const [key, letter, title] of tables) { // one table of number fields each
     const table = mmer.element("table", { style: "border-collapse:collapse" }, above);
-    mmer.element("caption", { style: "text-align:left;font-weight:bold;white-space:nowrap" }, table, title);
+    mmer.element("caption", { style: "caption-side:top;text-align:left;font-weight:bold;white-space:nowrap" }, table, title);
     inputs[letter] = data[key].map((numbers, i) => {
       const line = mmer.element("tr", {}, table);
       mmer.element("th", { scope: "row", style: "padding-right:.4em" }, line, letter + (i + 1));
@@ -50,9 +50,10 @@ mmer.explorers.qkv = function (stage, data) {
       mmer.text(g, "q" + (i + 1), x - 6, y + (i + 0.5) * high, c.quiet, "right", false, 11);
       line.forEach((number, j) => {
         if (i === 0) mmer.text(g, kind === "output" ? "n" + (j + 1) : "k" + (j + 1), x + (j + 0.5) * cell, y - 9, c.quiet, "center", false, 11);
-        g.fillStyle = kind === "weights" ? mmer.cividis(number) : c.soft;
-        g.fillRect(x + j * cell, y + i * high, cell - 2, high - 2);
-        const ink = kind !== "weights" ? c.ink : number > 0.6 ? "#111111" : "#ffffff";
+        g.fillStyle = mmer.cividis(number);
+        if (kind === "weights") g.fillRect(x + j * cell, y + i * high, cell - 2, high - 2);
+        else mmer.band(g, x + j * cell, y + i * high, cell - 2, high - 2, c);
+        const ink = kind !== "weights" ? c.ink : number > 0.46 ? "#000000" : "#ffffff";
         const text = number === -Infinity ? "masked" : number.toFixed(2);
         mmer.text(g, text, x + (j + 0.5) * cell - 1, y + (i + 0.5) * high, number === -Infinity ? c.quiet : ink, "center", false, cell < 40 ? 10 : 13);
       });

@@ -77,8 +77,7 @@ mmer.explorers.verdict = function (stage, data) {
     const one = data.cases[Number(pair.value)], points = design().differences.map((x) => 100 * x), left = 150, wide = w - left - 14, known = Number.isFinite(found.se);
     const reach = Math.max(2.5 * m, Math.abs(100 * found.mean) + (known ? 400 * found.se : m), 1.1 * Math.max(...points.map(Math.abs)));
     const at = (p) => left + (wide * (p + reach)) / (2 * reach), top = 58, high = 170, low = top + high + 34;
-    g.fillStyle = c.soft;
-    g.fillRect(at(-m), top, at(m) - at(-m), low + 128 - top);
+    mmer.band(g, at(-m), top, at(m) - at(-m), low + 128 - top, c);
     if (known && found.se > 0) { // the posterior in three colours
       const peak = density(0, found.df), curve = (p) => top + high - (0.92 * high * density((p / 100 - found.mean) / found.se, found.df)) / peak;
       for (const [from, to, colour] of [[-reach, -m, c.accent], [-m, m, c.quiet], [m, reach, c.accent2]]) {
@@ -118,7 +117,8 @@ mmer.explorers.verdict = function (stage, data) {
     mmer.line(g, left, low + 128, left + wide, low + 128, c.quiet);
     for (const t of mmer.ticks(-reach, reach, 8)) mmer.text(g, String(t), at(t), low + 140, c.quiet, "center", false, 11);
     mmer.text(g, one.a + " - " + one.b + " (points; the band is the margin)", left + wide / 2, low + 160, c.ink, "center");
-    mmer.text(g, found.verdict, left - 10, 22, c.ink, "right", true, found.verdict.length > 14 ? 10 : 15);
+    const lines = found.verdict.replace(" but ", " but|").split("|"); // the longest needs two
+    lines.forEach((words, i) => mmer.text(g, words, left - 10, 14 + 18 * i, c.ink, "right", true, lines.length > 1 ? 13 : 15));
   }
 
   const shown = mmer.picture(stage, 820, 436, paint), said = mmer.says(stage);

@@ -18,7 +18,7 @@ mmer.explorers.zoo = function (stage, data) {
       mmer.text(g, String(t), left - 8, y(t / 100), c.quiet, "right", false, 11);
     }
     const powers = [];
-    for (let e = Math.floor(Math.log10(least)); e <= Math.log10(most) + 1; e++) for (const f of [1, 2, 5]) powers.push(f * Math.pow(10, e));
+    for (let e = Math.floor(Math.log10(least)); e <= Math.log10(most) + 1; e++) for (const f of [1, 2, 3, 5]) powers.push(f * Math.pow(10, e));
     for (const t of powers.filter((n) => n >= 0.999 * least && n <= 1.001 * most).concat(room > 20 ? [0] : [])) {
       mmer.line(g, x(t), top, x(t), top + high, c.line);
       mmer.text(g, short(t), x(t), top + high + 12, c.quiet, "center", false, 11);
@@ -27,7 +27,7 @@ mmer.explorers.zoo = function (stage, data) {
     dots.length = 0;
     for (const i of order) {
       const row = data.rows[i], px = x(row.costs[cost.value]), py = y(row.mean), one = i === chosen;
-      if (row.low !== null) mmer.line(g, px, y(row.low), px, y(row.high), one ? row.colour : c.line, one ? 4 : 2);
+      if (row.low !== null) mmer.line(g, px, y(row.low), px, y(row.high), one ? row.colour : c.quiet, one ? 4 : 1);
       g.fillStyle = row.colour;
       g.strokeStyle = one ? c.ink : c.quiet;
       g.lineWidth = one ? 2.5 : 1;
@@ -59,7 +59,7 @@ mmer.explorers.zoo = function (stage, data) {
     shown.redraw();
     const row = data.rows[Number(fusion.value)], percent = (s) => (100 * s).toFixed(1);
     const interval = row.low === null ? "no interval with one fold" : "95 % interval " + percent(row.low) + " to " + percent(row.high);
-    said.textContent = row.name + ": " + data.metric + " " + percent(row.mean) + " % (" + interval + ") at " + short(row.costs[cost.value]) + " " + named[cost.value] + ". " + row.about;
+    said.textContent = row.name + ": " + data.metric + " " + percent(row.mean) + " % (" + interval + "); " + named[cost.value] + ": " + short(row.costs[cost.value]) + ". " + row.about;
     shown.canvas.setAttribute("aria-label", data.metric + " against " + named[cost.value] + ". " + said.textContent);
     mmer.state(stage, { cost: cost.value, fusion: row.name, mean: percent(row.mean) });
   }
