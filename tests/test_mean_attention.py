@@ -1,0 +1,159 @@
+"""The shorter way to a mean over attention's output equals the long one, dropout included."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mmer_lib.fusion import FusionConfig, attention, build_fusion
+from mmer_lib.fusion.attention import MultiHeadAttention, only_real
+from mmer_lib.fusion.kernels import TOP, drop_and_average, seed_lanes
+from mmer_lib.fusion.mean_attention import IN_CACHE, mean_weights
+from mmer_lib.pooling import masked_mean
+
+B, TQ, TS, D, H = 3, 7, 9, 12, 3
+
+
+def padded() -> tuple[torch.Tensor, torch.Tensor]:
+    """Masks of query (B, TQ) and source (B, TS): one each of full, padded, and not there."""
+    query, source = torch.ones(B, TQ, dtype=torch.bool), torch.ones(B, TS, dtype=torch.bool)
+    query[1, 4:] = False
+    source[1, 2:] = False
+    return query, source
+
+
+def inputs(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    query = torch.randn(B, TQ, D, dtype=dtype, requires_grad=True)
+    return query, torch.randn(B, TS, D, dtype=dtype, requires_grad=True)
+
+
+def attend(rate: float = 0.0, dtype: torch.dtype = torch.float64) -> MultiHeadAttention:
+    torch.manual_seed(1)
+    module = MultiHeadAttention(D, H, rate).to(dtype)
+    nn.init.normal_(module.in_proj_bias)
+    nn.init.normal_(module.out_proj.bias)
+    return module
+
+
+def test_the_mean_and_its_gradients_are_those_of_torchs_module():
+    ours, (query, source), (q_mask, s_mask) = attend(), inputs(), padded()
+    theirs = nn.MultiheadAttention(D, H, batch_first=True, dtype=torch.float64)
+    theirs.load_state_dict(ours.state_dict())
+    long = theirs(query, source, source, key_padding_mask=~s_mask)[0]
+    expected = masked_mean(long, q_mask)
+    found = ours.mean(query, source, q_mask, s_mask)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+    along = torch.randn(B, D, dtype=torch.float64)
+    wanted = torch.autograd.grad((expected * along).sum(), [query, source, *theirs.parameters()])
+    given = torch.autograd.grad((found * along).sum(), [query, source, *ours.parameters()])
+    for a, b in zip(given, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("missing", ["query", "source", "both"])
+def test_where_query_or_source_is_missing_it_says_what_the_long_way_says(missing):
+    module, (query, source), (q_mask, s_mask) = attend(), inputs(), padded()
+    if missing != "source":
+        q_mask[2] = False
+    if missing != "query":
+        s_mask[2] = False
+    expected = masked_mean(module(query, source, s_mask)[0], q_mask)
+    found = module.mean(query, source, q_mask, s_mask)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    found.sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in (query, source, *module.parameters()))
+
+
+def test_heads_in_many_blocks_are_those_in_one():
+    torch.manual_seed(0)
+    n, t = 11, 200
+    assert IN_CACHE // t**2 < n, "several blocks"
+    q, k = torch.randn(n, t, 4, dtype=torch.float64), torch.randn(n, t, 4, dtype=torch.float64)
+    bias, share = torch.zeros(n, t).double(), torch.rand(n, t).double()
+    scores = (q @ k.transpose(1, 2)).softmax(dim=-1)
+    expected = (share[:, None] @ scores).squeeze(1)
+    torch.testing.assert_close(mean_weights(q, k, bias, share), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("fusion", ["self", "cross", "selfcross", "cross_tied"])
+@pytest.mark.parametrize("residual", [False, True])
+def test_a_fusion_without_maps_gives_the_vectors_of_one_with_maps(fusion, residual, monkeypatch):
+    monkeypatch.setattr(attention, "MANY", 0)
+    torch.manual_seed(0)
+    module = build_fusion(fusion, FusionConfig(("audio", "text"), D, H, residual=residual))
+    (audio, text), (a_mask, t_mask) = inputs(torch.float32), padded()
+    read = ({"audio": audio, "text": text}, {"audio": a_mask, "text": t_mask})
+    plain, short = module(*read, need_weights=True), module(*read)
+    torch.testing.assert_close(short.vectors, plain.vectors, rtol=1e-5, atol=1e-6)
+    assert short.weights == {}
+    assert set(plain.weights)
+
+
+# -- dropout ---------------------------------------------------------------------------------------
+
+
+def drop(rate: float, n: int = 4, tq: int = 300, ts: int = 400, seed: int = 0) -> np.ndarray:
+    """Which of (n, tq, ts) weights are kept."""
+    weights, mean = np.full((n, tq, ts), 1 / ts), np.empty((n, ts))
+    lanes = seed_lanes(seed, ts)
+    drop_and_average(weights, np.full((n, tq), 1 / tq), lanes, np.uint32(rate * TOP), mean)
+    kept: np.ndarray = weights > 0
+    np.testing.assert_allclose(mean, kept.mean(axis=1) / ts)
+    return kept
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_dropout_has_its_rate_over_all_and_in_every_column_and_row(rate):
+    kept = drop(rate)
+    for axes in ((0, 1, 2), (0, 1), (2,)):
+        share, count = 1 - kept.mean(axis=axes), np.prod([kept.shape[a] for a in axes])
+        worst = np.abs(share - rate).max() / math.sqrt(rate * (1 - rate) / count)
+        assert worst < (4 if axes == (0, 1, 2) else 6)
+
+
+@pytest.mark.parametrize("lag", [(0, 0, 1), (0, 1, 0), (0, 1, 1), (0, 2, 0), (1, 0, 0), (0, 0, 32)])
+def test_what_is_dropped_does_not_depend_on_its_neighbours(lag):
+    kept = drop(0.5)
+    here = kept[tuple(slice(0, n - k) for n, k in zip(kept.shape, lag, strict=True))]
+    there = kept[tuple(slice(k, None) for k in lag)]
+    correlation = np.corrcoef(here.ravel(), there.ravel())[0, 1]
+    assert abs(correlation) * math.sqrt(here.size) < 4
+
+
+def test_other_seeds_drop_other_weights_and_one_seed_the_same():
+    a, again, b = drop(0.5), drop(0.5), drop(0.5, seed=1)
+    assert (a == again).all()
+    assert abs((a == b).mean() - 0.5) < 4 * 0.5 / math.sqrt(a.size)
+
+
+def test_what_is_kept_is_scaled_so_that_nothing_changes_on_average():
+    query, source = inputs(torch.float32)
+    q, k = query.repeat_interleave(H, 0).detach(), source.repeat_interleave(H, 0).detach()
+    bias, share = torch.zeros(B * H, TS), torch.full((B * H, TQ), 1 / TQ)
+    torch.manual_seed(0)
+    drawn = torch.stack([mean_weights(q, k, bias, share, 0.3) for _ in range(4000)])
+    error = drawn.std(dim=0) / math.sqrt(len(drawn))
+    z = (drawn.mean(dim=0) - mean_weights(q, k, bias, share)) / error
+    assert z.abs().max() < 5
+
+
+def test_dropout_follows_torchs_seed_and_its_gradient_is_that_of_what_was_kept():
+    torch.manual_seed(0)
+    q = torch.randn(2, 5, 3, dtype=torch.float64, requires_grad=True)
+    k = torch.randn(2, 6, 3, dtype=torch.float64, requires_grad=True)
+    bias = only_real(torch.zeros(2, 6).double(), torch.arange(6).repeat(2, 1) < 5)
+    share = torch.rand(2, 5, dtype=torch.float64)
+
+    def kept(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(7)
+        return mean_weights(q, k, bias, share, 0.4)
+
+    assert torch.equal(kept(q, k), kept(q, k))
+    assert (kept(q, k) != mean_weights(q, k, bias, share)).any()
+    assert torch.autograd.gradcheck(kept, (q, k), atol=1e-8)
