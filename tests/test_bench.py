@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from mmer_lib.bench import bench_steps, build_plain, plain_name
+from mmer_lib.bench import Settings, bench_steps, build_plain, plain_name
 from mmer_lib.bench.steps import NAMES, Way, make_batch
 from mmer_lib.cli import main
 from mmer_lib.model import Recognizer, parse_configuration
@@ -43,7 +43,7 @@ def test_a_step_of_each_way_learns():
 
 def test_the_command_prints_a_table_with_the_machine_and_writes_it(tmp_path, capsys):
     file = tmp_path / "bench.json"
-    assert main(["bench", "--repeats", "1", "--batch-size", "1", "--json", str(file)]) == 0
+    assert main(["bench", "steps", "--repeats", "1", "--batch-size", "1", "--json", str(file)]) == 0
     printed = capsys.readouterr().out
     assert "torch: " in printed
     assert "train_ratio" in printed
@@ -59,6 +59,11 @@ def test_a_folder_that_is_missing_is_told_before_anything_is_measured(tmp_path, 
     assert "there is no folder" in capsys.readouterr().err
 
 
+def test_a_part_that_is_unknown_is_told_with_those_there_are(capsys):
+    assert main(["bench", "stepz"]) == 2
+    assert "did you mean 'steps'" in capsys.readouterr().err
+
+
 def test_memory_can_be_left_out():
-    table = bench_steps(NAMES[1:], batch_size=1, repeats=1, memory=False)
+    table = bench_steps(Settings(1, 1), print, NAMES[1:], memory=False)
     assert not [c for c in table.columns if c.startswith("mb_")]

@@ -1,6 +1,22 @@
 """How long things take: ours beside the plain way of doing the same, in one run."""
 
-from mmer_lib.bench.baseline import build_plain, plain_name
-from mmer_lib.bench.steps import bench_steps, describe_machine
+from collections.abc import Callable
 
-__all__ = ["bench_steps", "build_plain", "describe_machine", "plain_name"]
+import pandas as pd
+
+from mmer_lib.bench.baseline import build_plain, plain_name
+from mmer_lib.bench.measure import Say, Settings, describe_machine
+from mmer_lib.bench.steps import bench_steps
+
+# What can be measured, in this order; each gives one table.
+PARTS: dict[str, Callable[[Settings, Say], pd.DataFrame]] = {"steps": bench_steps}
+
+__all__ = [
+    "PARTS",
+    "Say",
+    "Settings",
+    "bench_steps",
+    "build_plain",
+    "describe_machine",
+    "plain_name",
+]

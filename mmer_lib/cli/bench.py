@@ -1,44 +1,64 @@
-"""``mmer bench``: how long a step takes, beside the plain way."""
+"""``mmer bench``: how long things take, beside the plain way."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mmer_lib.cli.shell import app, example
-from mmer_lib.errors import InputError, check_whole
+from mmer_lib.errors import InputError, check_whole, unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-@app.command(epilog=example("mmer bench --repeats 3 --json runs/bench.json"))
+@app.command(epilog=example("mmer bench steps --repeats 3 --json runs/bench.json"))
 def bench(
-    repeats: Annotated[int, typer.Option(help="Steps of each way; medians are shown.")] = 5,
+    parts: Annotated[
+        list[str] | None, typer.Argument(metavar="[PART ...]", help="steps, or all of them.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="Of what is timed; medians are shown.")] = 5,
     batch_size: Annotated[int, typer.Option(help="Utterances a step.")] = 32,
     written: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Keep the table, too.")
+        Path | None, typer.Option("--json", metavar="FILE", help="Keep the tables, too.")
     ] = None,
 ) -> None:
-    """Time a training step and an evaluation at the paper's sizes.
+    """Time ours beside the released code's way: float64, torch's modules, weights formed.
 
-    Ours is held against the released code's way: float64, torch's own modules, weights formed.
-    About two minutes and 3 GB of memory.
+    \b
+    steps   a training step and an evaluation at the paper's sizes: 2 minutes, 3 GB
     """
-    from mmer_lib.bench import bench_steps, describe_machine
+    from mmer_lib.bench import PARTS, Settings, describe_machine
 
+    chosen = list(PARTS) if "all" in (parts or []) else parts or ["steps"]
+    for part in chosen:
+        if part not in PARTS:
+            raise unknown("part of the bench", part, [*PARTS, "all"])
     check_whole("repeats", repeats, at_least=1)
     check_whole("batch-size", batch_size, at_least=1)
     if written is not None and not written.parent.is_dir():
         raise InputError(f"--json {written}: there is no folder {written.parent}; make it first")
-    table = bench_steps(repeats=repeats, batch_size=batch_size, say=_tell)
     machine = describe_machine()
-    typer.echo("\n".join(f"{key}: {value}" for key, value in machine.items()) + "\n")
-    typer.echo(table.round(3).set_index("configuration").T.to_string())
+    typer.echo("\n".join(f"{key}: {value}" for key, value in machine.items()))
+    report: dict[str, object] = {"machine": machine}
+    for part in chosen:
+        table = PARTS[part](Settings(repeats, batch_size), _tell)
+        typer.echo(f"\n{part}\n{_shown(table)}")
+        report[part] = json.loads(table.to_json(orient="records", double_precision=15))
+        if written is not None:  # after each, so that a long bench that is stopped leaves some
+            written.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if written is not None:
-        report = {"machine": machine, "steps": table.to_dict("records")}
-        written.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         typer.echo(f"\n{written}")
+
+
+def _shown(table: pd.DataFrame) -> str:
+    """Few rows stand side by side, many below each other."""
+    table = table.round(3)
+    first = table.columns[0]
+    return table.set_index(first).T.to_string() if len(table) < 4 else table.to_string(index=False)
 
 
 def _tell(text: str) -> None:
