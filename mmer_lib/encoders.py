@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from mmer_lib.errors import InputError, unknown
-from mmer_lib.recurrence import bidirectional_gru
+from mmer_lib.recurrence import COMPILED, packed_gru
 
 LONG = 64  # steps, from which on a loop of our own pays
 FRONTS = ("none", "project", "convolve", "mix")
@@ -73,18 +73,20 @@ def run_gru(gru: nn.GRU, x: Tensor, mask: Tensor) -> Tensor:
     Right-padded sequences, as batches have them, are packed, so that the backward direction
     starts at the last real step. A sequence without a real step gives zeros.
 
-    Long sequences on a CPU learn by the loop of ``mmer_lib.recurrence``, which differs from torch's
-    module by rounding and takes a third of its time where lengths differ.
+    Long sequences on a CPU go through the loop of ``mmer_lib.recurrence``, which differs from
+    torch's module by rounding.
     """
-    lengths = mask.sum(dim=1).clamp(min=1)
-    if x.device.type == "cpu" and torch.is_grad_enabled() and x.shape[1] >= LONG:
-        return bidirectional_gru(gru, x, lengths) * mask.unsqueeze(-1)
-    if bool(mask.all()):
-        out = gru(x)[0]
-        return out.contiguous() if x.shape[1] >= LONG else out  # products of it are faster
-    lengths = lengths.cpu()
+    compiled = x.device.type == "cpu" and x.dtype in COMPILED and x.shape[1] >= LONG
+    if not compiled and bool(mask.all()):
+        out: Tensor = gru(x)[0]
+        return out
+    lengths = mask.sum(dim=1).clamp(min=1).cpu()
     packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-    out, _ = nn.utils.rnn.pad_packed_sequence(gru(packed)[0], True, total_length=x.shape[1])
+    if compiled:
+        packed = packed._replace(data=packed_gru(gru, packed.data, packed.batch_sizes))
+    else:
+        packed = gru(packed)[0]
+    out, _ = nn.utils.rnn.pad_packed_sequence(packed, True, total_length=x.shape[1])
     return out * mask.unsqueeze(-1)  # (B, T, D)
 
 
