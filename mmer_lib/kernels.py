@@ -26,10 +26,10 @@ _in_order = njit(cache=True, fastmath={"contract"}, error_model="numpy")
 
 
 # -- exp, sigmoid and tanh as loops that vectorise -------------------------------------------------
-# exp(x) = 2^k exp(r), |r| <= ln(2) / 2. Adding 1.5 * 2^(bits of the fraction) rounds x / ln(2) to the
-# whole number k and leaves its bits lowest, from where they are moved into an exponent. ln(2) is
-# subtracted in two parts, of which the first is so short that its product with k is exact (Cody &
-# Waite 1980); exp(r) is a Taylor series. math.exp would be called element by element.
+# exp(x) = 2^k exp(r), |r| <= ln(2) / 2. Adding 1.5 * 2^(bits of the fraction) rounds x / ln(2) to
+# the whole number k and leaves its bits lowest, from where they are moved into an exponent. ln(2)
+# is subtracted in two parts, of which the first is so short that its product with k is exact (Cody
+# & Waite 1980); exp(r) is a Taylor series. math.exp would be called element by element.
 
 SHIFT32, SHIFT64 = np.float32(1.5 * 2**23), 1.5 * 2.0**52
 HIGH32, HIGH64 = np.float32(355 / 512), float.fromhex("0x1.62e42p-1")

@@ -62,7 +62,11 @@ class _Recurrence(torch.autograd.Function):
 
         data, w_in, w, gates, sizes, out, recurrent = ctx.saved_tensors
         n = w.shape[2]
-        to_gates, to_n, before = torch.empty_like(gates), torch.empty_like(out), torch.empty_like(out)
+        to_gates, to_n, before = (
+            torch.empty_like(gates),
+            torch.empty_like(out),
+            torch.empty_like(out),
+        )
         given = (grad.contiguous(), gates, w, sizes, out, recurrent, to_gates, to_n, before)
         gru_backward(*(x.numpy() for x in given))
         grad_w = to_gates.transpose(1, 2) @ before  # (2, 3h, h)

@@ -5,10 +5,10 @@ sum_s w_hs (W_v e_s + b_v)_h. So values are projected once an utterance instead 
 and no product of weights and values is formed. Nothing is approximated: output and gradients are
 those of ``MultiHeadAttention`` followed by ``masked_mean`` but for rounding.
 
-On a CPU an utterance's heads are worked off a few at a time, so that their scores stay in its cache;
-padding is left out; and no weight is kept for the backward pass, which forms them anew. So memory
-grows with Tq + Ts, not with Tq * Ts. What is not given is the map itself, and dropout's random
-numbers come from generators of its own, started from torch's.
+On a CPU an utterance's heads are worked off a few at a time, so that their scores stay in its
+cache; padding is left out; and no weight is kept for the backward pass, which forms them anew. So
+memory grows with Tq + Ts, not with Tq * Ts. What is not given is the map itself, and dropout's
+random numbers come from generators of its own, started from torch's.
 
 - q (B, H, Tq, d), k (B, H, Ts, d): queries, already over sqrt(d), and keys of H heads;
 - asked (B,), read (B,) int64: how many of the frames are real, from the first on; 0: missing.
@@ -38,13 +38,18 @@ def mean_weights(q: Tensor, k: Tensor, asked: Tensor, read: Tensor, rate: float 
     if q.device.type == "cpu" and q.dtype in COMPILED:
         w: Tensor = _MeanWeights.apply(q, k, asked.tolist(), read.tolist(), rate)
         return w
+    return plain_mean_weights(q, k, asked, read, rate)
+
+
+def plain_mean_weights(q: Tensor, k: Tensor, asked: Tensor, read: Tensor, rate: float) -> Tensor:
+    """The same in torch's operations, for other devices and types."""
     real = torch.arange(k.shape[2], device=k.device) < read[:, None]  # (B, Ts)
     counts = torch.arange(q.shape[2], device=q.device) < asked[:, None]  # (B, Tq)
-    real, counts = real[:, None, None, :], counts[:, None, None, :]
-    scores = (q @ k.transpose(2, 3)).masked_fill(~real & (read > 0)[:, None, None, None], -torch.inf)
-    weights = F.dropout(scores.softmax(dim=-1) * real, rate)  # (B, H, Tq, Ts)
-    share = counts / asked.clamp(min=1)[:, None, None, None]  # (B, 1, 1, Tq)
-    return (share.to(q.dtype) @ weights).squeeze(2)
+    bias = q.new_zeros(real.shape).masked_fill(~real & (read > 0)[:, None], -torch.inf)
+    weights = (q @ k.transpose(2, 3) + bias[:, None, None, :]).softmax(dim=-1)  # (B, H, Tq, Ts)
+    share = counts.to(q.dtype) / asked.clamp(min=1)[:, None]  # (B, Tq)
+    mean = share[:, None, None, :] @ F.dropout(weights, rate)  # (B, H, 1, Ts)
+    return mean.squeeze(2) * real[:, None, :]
 
 
 class _MeanWeights(torch.autograd.Function):
