@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from mmer_lib.bench import Settings, bench_epoch, bench_steps, build_plain, plain_name
+from mmer_lib.bench import Settings, bench_epoch, bench_grid, bench_steps, build_plain, plain_name
 from mmer_lib.bench.steps import NAMES, Way, make_batch
 from mmer_lib.cli import main
 from mmer_lib.model import Recognizer, parse_configuration
@@ -75,3 +75,11 @@ def test_an_epoch_is_timed_from_its_training_and_its_scoring():
         assert row[way] == pytest.approx(row[f"{way}_training"] + row[f"{way}_scoring"])
         assert row[f"{way}_scoring"] > 0
     assert row["ratio"] == pytest.approx(row["plain"] / row["ours"])
+
+
+def test_the_grid_is_summed_over_its_configurations():
+    table = bench_grid(Settings(1, 4), print, ("self-T", "self-V"), utterances=30)
+    assert list(table["configuration"]) == ["self-T", "self-V", "all"]
+    first = table.iloc[0]
+    assert first["study"] == pytest.approx(first["epoch"] * 30 * 50 / 86400)
+    assert table["study"].iloc[2] == pytest.approx(table["study"].iloc[:2].sum())

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from mmer_lib.bench.baseline import build_plain, plain_name
-from mmer_lib.bench.epoch import bench_epoch
+from mmer_lib.bench.epoch import bench_epoch, bench_grid
 from mmer_lib.bench.measure import Say, Settings, describe_machine
 from mmer_lib.bench.steps import bench_steps
 
@@ -13,6 +13,7 @@ from mmer_lib.bench.steps import bench_steps
 PARTS: dict[str, Callable[[Settings, Say], pd.DataFrame]] = {
     "steps": bench_steps,
     "epoch": bench_epoch,
+    "grid": bench_grid,
 }
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Say",
     "Settings",
     "bench_epoch",
+    "bench_grid",
     "bench_steps",
     "build_plain",
     "describe_machine",

@@ -16,6 +16,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from statistics import median
 
 import numpy as np
@@ -28,10 +29,11 @@ from mmer_lib.bench.measure import Say, Settings, one_thread, seconds_of
 from mmer_lib.bench.steps import train_step
 from mmer_lib.corpora import Corpus, Fold
 from mmer_lib.corpora.batches import Batch, Part, Scaler
-from mmer_lib.model import Recognizer, parse_configuration
+from mmer_lib.model import PAPER_GRID, Recognizer, parse_configuration
 
 NAMES = ("self-AVT", "cross-AVT")
 WAYS = ("plain", "ours")
+EPOCHS, RUNS = 30, 50  # of a run, as patience stops many; folds x seeds of the paper
 POOL = 16  # batches that are drawn together and sorted by length
 
 
@@ -72,6 +74,37 @@ def _time_ways(name: str, corpus: Corpus, fold: Fold, settings: Settings) -> dic
         found[f"plain_{what}"] = median(some) * plain.count(what)
         found[f"ours_{what}"] = sum(all_of_ours)
     return found
+
+
+def bench_grid(
+    settings: Settings, say: Say, names: tuple[str, ...] = PAPER_GRID, utterances: int = 600
+) -> pd.DataFrame:
+    """What the published study costs: one row a configuration of its grid, and the sum.
+
+    Columns: ``configuration``, ``epoch`` (seconds), ``run`` (hours, of 30 epochs) and ``study``
+    (core-days, of 50 runs).
+    """
+    corpus = iemocap_like(utterances)
+    fold = corpus.folds("random", 5)[0]
+    rows = []
+    for name in names:
+        say(f"{name}: an epoch of {len(fold.train)} utterances")
+        way = _prepare(name, "ours", corpus, fold, settings)
+        with one_thread():
+            seconds = sum(_sum_one_epoch(way, what) for what in ("training", "scoring"))
+        rows.append((name, seconds * UTTERANCES / utterances))
+    table = pd.DataFrame(rows, columns=["configuration", "epoch"])
+    table["run"] = table["epoch"] * EPOCHS / 3600
+    table["study"] = table["run"] * RUNS / 24
+    total = pd.DataFrame({"configuration": ["all"], "study": [table["study"].sum()]})
+    return pd.concat([table, total], ignore_index=True)
+
+
+def _sum_one_epoch(way: _Way, what: str) -> float:
+    """Seconds of it, after a batch that is not counted."""
+    taken = way.take(what)
+    next(taken)
+    return sum(islice(taken, way.count(what)))
 
 
 @dataclass(frozen=True)
