@@ -17,6 +17,7 @@ from small import SIZES, learnable_corpus
 
 from mmer_lib import metrics, sweep
 from mmer_lib.corpora import Corpus, Ragged, load_corpus
+from mmer_lib.corpora.shared import SharedCorpus
 from mmer_lib.errors import InputError
 from mmer_lib.model import parse_configuration
 from mmer_lib.store import ResultStore
@@ -189,9 +190,9 @@ def test_configurations_are_paired_by_seed_and_fold(corpus):
 
 def test_a_worker_notices_that_the_corpus_folder_holds_another_corpus(corpus, tmp_path):
     folder = corpus.save(tmp_path / "corpus")
-    assert sweep._open_corpus(folder, corpus.fingerprint).path == folder
+    assert SharedCorpus(folder, corpus.fingerprint).open().path == folder
     with pytest.raises(InputError, match=f"not {'0' * 16} as planned: load it again"):
-        sweep._open_corpus(folder, "0" * 16)
+        SharedCorpus(folder, "0" * 16).open()
 
 
 # What is kept

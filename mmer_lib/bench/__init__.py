@@ -7,15 +7,20 @@ import pandas as pd
 from mmer_lib.bench.baseline import build_plain, plain_name
 from mmer_lib.bench.measure import Say, Settings, describe_machine
 from mmer_lib.bench.steps import bench_steps
+from mmer_lib.bench.sweeps import bench_sweep
 
 # What can be measured, in this order; each gives one table.
-PARTS: dict[str, Callable[[Settings, Say], pd.DataFrame]] = {"steps": bench_steps}
+PARTS: dict[str, Callable[[Settings, Say], pd.DataFrame]] = {
+    "steps": bench_steps,
+    "sweep": bench_sweep,
+}
 
 __all__ = [
     "PARTS",
     "Say",
     "Settings",
     "bench_steps",
+    "bench_sweep",
     "build_plain",
     "describe_machine",
     "plain_name",
