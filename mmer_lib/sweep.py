@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import product
@@ -154,15 +154,19 @@ def run_plan(plan: Plan, store: ResultStore, jobs: int = 1, name: str = "sweep")
     todo = [run for run in runs if run.key not in store]
     store.check_writable()
     quiet = True if os.environ.get("TQDM_DISABLE") else None  # None: where there is no terminal
-    with tqdm(total=len(runs), initial=len(runs) - len(todo), unit="run", disable=quiet) as bar:
-        for key in _execute_all(todo, plan.corpus, store, min(jobs, len(todo) or 1)):
+    keys = _execute_all(todo, plan.corpus, store, min(jobs, len(todo) or 1))
+    done = len(runs) - len(todo)
+    with closing(keys), tqdm(total=len(runs), initial=done, unit="run", disable=quiet) as bar:
+        for key in keys:  # closed even if Ctrl-C comes here, so that workers end
             bar.set_postfix_str(key, refresh=False)
             bar.update()
     store.note_plan(name, [run.key for run in runs])
     return store.to_frame([run.key for run in runs])
 
 
-def _execute_all(todo: list[Run], corpus: Corpus, store: ResultStore, jobs: int) -> Iterator[str]:
+def _execute_all(
+    todo: list[Run], corpus: Corpus, store: ResultStore, jobs: int
+) -> Generator[str, None, None]:
     """Execute runs here or in worker processes; yields the key of each as it is finished."""
     if jobs == 1:
         for run in todo:

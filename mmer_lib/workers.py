@@ -278,7 +278,8 @@ def _start_server(preload: Sequence[str]) -> None:
         forkserver._forkserver._stop()  # type: ignore[attr-defined]  # it knows too little
     _preloaded.update(preload, [__name__])
     forkserver.set_forkserver_preload(sorted(_preloaded))
-    path = {"PYTHONPATH": os.pathsep.join(sys.path)}  # it must find what this process finds
+    # It must find what this process finds, and nothing else in the folder that it is started in.
+    path = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
     resource_tracker.ensure_running()  # before, as it would let the signal through again
     with _environment({**ONE_THREAD, **path}), _empty_main(), _no_interrupt():
         forkserver.ensure_running()
@@ -298,13 +299,16 @@ def _empty_main() -> Iterator[None]:
 @contextmanager
 def _environment(changes: Mapping[str, str]) -> Iterator[None]:
     """Environment variables changed, as before afterwards."""
-    before = dict(os.environ)
+    before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     try:
         yield
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

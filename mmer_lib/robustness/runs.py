@@ -41,6 +41,7 @@ from mmer_lib.sweep import PRELOAD, restore
 from mmer_lib.train import build_model
 from mmer_lib.workers import as_finished
 
+_PRELOAD = (*PRELOAD, __name__, "sklearn.model_selection")  # folds are drawn with that
 TRACK_VERSION = 1  # raised when a track would give other numbers than before
 
 
@@ -159,7 +160,7 @@ def _measure_all(
         if jobs == 1:
             done: Iterator[None] = map(measure, todo.items())
         else:
-            done = as_finished(measure, todo.items(), jobs, (*PRELOAD, __name__), _name)
+            done = as_finished(measure, todo.items(), jobs, _PRELOAD, _name)
         for _ in tqdm(done, total=len(todo), unit="run", disable=quiet):
             pass
 
