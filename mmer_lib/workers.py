@@ -25,7 +25,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from time import monotonic
 from types import ModuleType
@@ -274,6 +273,8 @@ def _start_server(preload: Sequence[str]) -> None:
     """
     if METHOD != "forkserver" or {*preload, __name__} <= _preloaded:
         return
+    from multiprocessing import forkserver, resource_tracker  # not on every system
+
     if _preloaded and not multiprocessing.active_children():
         forkserver._forkserver._stop()  # type: ignore[attr-defined]  # it knows too little
     _preloaded.update(preload, [__name__])

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,7 @@ def test_workers_are_of_one_thread_and_have_the_environment_of_the_call(monkeypa
 
 @pytest.mark.skipif(workers.METHOD != "forkserver", reason="workers share no imports here")
 def test_workers_are_born_with_what_was_preloaded():
-    workers.forkserver._forkserver._stop()  # whatever it has imported for other tests
+    forkserver._forkserver._stop()  # whatever it has imported for other tests
     workers._preloaded.clear()
     assert list(as_finished(loaded_at_start, ["wave"], 1)) == [False]
     assert list(as_finished(loaded_at_start, ["wave"], 1, preload=["wave"])) == [True]
