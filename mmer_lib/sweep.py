@@ -1,18 +1,20 @@
 """Plans of runs, and running them: every configuration on every fold with every seed.
 
 The unit of parallel work is a run in a process of one thread (two such processes beat one of two
-threads). Numbers depend on the run alone, never on ``jobs`` or on what ran before.
+threads). Numbers depend on the run alone, never on ``jobs`` or on what ran before. Workers map the
+corpus where it lies and get one run at a time: none waits for another. Inside a fold the expensive
+ones go first, so that no long one is left alone at the end.
 """
 
 from __future__ import annotations
 
 import os
 import platform
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import partial
+from itertools import product
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -20,15 +22,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
 
 import mmer_lib
 from mmer_lib import metrics
-from mmer_lib.corpora import Corpus, Fold, load_corpus
+from mmer_lib.corpora import Corpus, Fold
 from mmer_lib.corpora.base import blake2b
 from mmer_lib.corpora.batches import Part, Scaler, pair_up
 from mmer_lib.corpora.folds import MAX_SEED
+from mmer_lib.corpora.shared import SharedCorpus, share
 from mmer_lib.errors import InputError, check_whole
 from mmer_lib.losses import check_losses, parse_losses
 from mmer_lib.model import (
@@ -40,6 +42,10 @@ from mmer_lib.model import (
 )
 from mmer_lib.store import SEMANTICS, STORED_PARTS, ResultStore, spec_key
 from mmer_lib.train import TrainConfig, build_model, fit, predict
+from mmer_lib.workers import as_finished
+
+# What workers share: this, and what torch imports at the first training step.
+PRELOAD = ("mmer_lib.sweep", "torch._dynamo")
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,11 @@ class Run:
     train: TrainConfig
     key: str
     study: str
+
+    @property
+    def name(self) -> str:
+        """What a reader knows it by."""
+        return f"{self.config.name}, fold {self.fold.index}, seed {self.seed}"
 
 
 _KINDS: dict[str, tuple[type, str]] = {  # of what a plan is made of
@@ -143,50 +154,54 @@ def run_plan(plan: Plan, store: ResultStore, jobs: int = 1, name: str = "sweep")
     todo = [run for run in runs if run.key not in store]
     store.check_writable()
     quiet = True if os.environ.get("TQDM_DISABLE") else None  # None: where there is no terminal
-    with tqdm(total=len(runs), initial=len(runs) - len(todo), unit="run", disable=quiet) as bar:
-        for key in _execute_all(todo, plan.corpus, store, min(jobs, len(todo) or 1)):
+    keys = _execute_all(todo, plan.corpus, store, min(jobs, len(todo) or 1))
+    done = len(runs) - len(todo)
+    with closing(keys), tqdm(total=len(runs), initial=done, unit="run", disable=quiet) as bar:
+        for key in keys:  # closed even if Ctrl-C comes here, so that workers end
             bar.set_postfix_str(key, refresh=False)
             bar.update()
     store.note_plan(name, [run.key for run in runs])
     return store.to_frame([run.key for run in runs])
 
 
-def _execute_all(todo: list[Run], corpus: Corpus, store: ResultStore, jobs: int) -> Iterator[str]:
+def _execute_all(
+    todo: list[Run], corpus: Corpus, store: ResultStore, jobs: int
+) -> Generator[str, None, None]:
     """Execute runs here or in worker processes; yields the key of each as it is finished."""
     if jobs == 1:
         for run in todo:
             yield execute(run, corpus, store)
         return
-    with _on_disk(corpus) as folder, parallel_config("loky", inner_max_num_threads=1):
-        workers = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-        execute_there = delayed(_execute_in_worker)
-        yield from workers(
-            execute_there(run, folder, corpus.fingerprint, store.path) for run in todo
-        )
+    with share(corpus) as shared:
+        work = partial(_execute_in_worker, shared, store.path.resolve())
+        runs = in_working_order(todo, corpus)
+        yield from as_finished(work, runs, jobs, PRELOAD, lambda run: run.name)
 
 
-@contextmanager
-def _on_disk(corpus: Corpus) -> Iterator[Path]:
-    """The folder of a corpus, written for the time being if it has none: workers map it."""
-    kept = corpus.path is not None
-    with nullcontext() if kept else tempfile.TemporaryDirectory(prefix="mmer-") as parent:
-        yield corpus.path if corpus.path is not None else corpus.save(Path(str(parent)) / "corpus")
+def _execute_in_worker(shared: SharedCorpus, store: Path, run: Run) -> str:
+    return execute(run, shared.open(), ResultStore(store))
 
 
-def _execute_in_worker(run: Run, folder: Path, fingerprint: str, store: Path) -> str:
-    return execute(run, _open_corpus(folder, fingerprint), ResultStore(store))
+def in_working_order(runs: list[Run], corpus: Corpus) -> list[Run]:
+    """Fold after fold, so that a plan cut short has whole ones; inside a fold the costly first."""
+    costs = {run.config.name: estimate_cost(run.config, corpus) for run in runs}
+    return sorted(runs, key=lambda run: (run.fold.index, -costs[run.config.name]))
 
 
-@lru_cache(maxsize=1)
-def _open_corpus(folder: Path, fingerprint: str) -> Corpus:
-    """The corpus in ``folder``, opened once a worker, if it is still the one that was planned."""
-    corpus = load_corpus(folder)
-    if corpus.fingerprint != fingerprint:
-        raise InputError(
-            f"{folder} holds corpus {corpus.fingerprint}, not {fingerprint} as planned: "
-            f"load it again and repeat the sweep"
-        )
-    return corpus
+def estimate_cost(config: ModelConfig, corpus: Corpus) -> float:
+    """How long a run takes beside others of the same plan, from the mean lengths T: a rough guess.
+
+    The sum of T over modalities, which are encoded step by step, and of Tq Ts / 200 over the pairs
+    that attend to each other. At the paper's width a step costs some 80,000 multiplications and a
+    pair of steps, with softmax and dropout of six heads, some 400. A fusion that does not name its
+    pairs is taken to compare everything with everything.
+    """
+    lengths = config.pad_to or {m: corpus.features[m].lengths.mean() for m in config.modalities}
+    with torch.device("meta"):
+        fusion = Recognizer(config).fusion
+    pairs = getattr(fusion, "pairs", None) or list(product(config.modalities, repeat=2))
+    compared = sum(lengths[query] * lengths[source] for query, source in pairs)
+    return float(sum(lengths[m] for m in config.modalities) + compared / 200)
 
 
 def execute(run: Run, corpus: Corpus, store: ResultStore) -> str:

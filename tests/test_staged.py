@@ -546,14 +546,14 @@ def test_an_interrupted_staging_goes_on_and_keeps_what_is_there(folder, tmp_path
     assert len(films) == 3
     assert not (tmp_path / "s" / "manifest.csv").exists()
     before = [film.stat().st_mtime_ns for film in films]
-    monkeypatch.setattr(voice, "in_new_process", None)  # all is said already
+    monkeypatch.setattr(production, "in_new_process", None)  # all is said already
     stage(tmp_path / "s", **FEW)
     assert [film.stat().st_mtime_ns for film in films] == before
     assert contents(tmp_path / "s") == whole
 
 
-def stop_after(film: Any, lines: list[Any], speakers: int, folder: Path) -> int:
-    film(lines[:3], speakers, folder)
+def stop_after(film: Any, speakers: int, folder: Path, lines: list[Any]) -> int:
+    film(speakers, folder, lines[:3])
     raise KeyboardInterrupt
 
 
@@ -572,7 +572,7 @@ def test_a_full_disk_is_told_in_one_line(tmp_path, monkeypatch):
     def full(*given: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(voice, "in_new_process", full)
+    monkeypatch.setattr(production, "in_new_process", full)
     with pytest.raises(InputError, match=r"No space left on device\. Free space") as caught:
         stage(tmp_path / "s", **FEW)
     assert "\n" not in str(caught.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 from dataclasses import fields, replace
 from itertools import combinations
@@ -17,10 +18,11 @@ from small import SIZES, learnable_corpus
 
 from mmer_lib import metrics, sweep
 from mmer_lib.corpora import Corpus, Ragged, load_corpus
+from mmer_lib.corpora.shared import SharedCorpus, share
 from mmer_lib.errors import InputError
 from mmer_lib.model import parse_configuration
 from mmer_lib.store import ResultStore
-from mmer_lib.sweep import Plan, restore, run_plan
+from mmer_lib.sweep import Plan, estimate_cost, in_working_order, restore, run_plan
 from mmer_lib.train import TrainConfig, predict
 
 TRAIN = TrainConfig(epochs=2, batch_size=16, lr=1e-2)
@@ -167,6 +169,79 @@ def test_the_number_of_jobs_changes_no_bit(corpus, finished, tmp_path):
         pd.testing.assert_frame_equal(one, two, check_exact=True)
 
 
+def test_workers_are_sent_where_the_corpus_lies_and_not_its_frames(corpus, tmp_path, monkeypatch):
+    """What is sent does not grow with the frames; a corpus in memory is written for the time."""
+    sent: list[bytes] = []
+
+    def here(function: Any, items: list[Any], *_: Any) -> Any:
+        for item in items:
+            sent.append(pickle.dumps((function, item)))
+            yield function(item)
+
+    monkeypatch.setattr(sweep, "as_finished", here)
+    store = ResultStore(tmp_path)
+    run_plan(make_plan(corpus), store, jobs=2)
+    frames = sum(ragged.values.nbytes for ragged in corpus.features.values())
+    assert len(sent) == 4
+    assert max(map(len, sent)) < frames / 2
+    shared = pickle.loads(sent[0])[0].args[0]
+    assert not shared.folder.exists()  # any more
+    saved = load_corpus(corpus.save(tmp_path / "corpus"))
+    with share(saved) as there:
+        assert there.folder == saved.path.resolve()
+    assert saved.path.is_dir()
+
+
+def test_a_worker_opens_a_corpus_once_and_maps_its_frames(corpus, tmp_path):
+    shared = SharedCorpus(corpus.save(tmp_path / "corpus"), corpus.fingerprint)
+    opened = shared.open()
+    assert SharedCorpus(shared.folder, shared.fingerprint).open() is opened
+    scaled = sweep.make_parts(make_plan(opened).runs()[1].config, opened.folds()[0], opened)
+    for ragged in scaled["train"].corpus.features.values():
+        assert isinstance(ragged.values, np.memmap)
+
+
+# In which order
+
+
+def test_side_by_side_folds_stay_together_and_costly_runs_go_first(corpus):
+    names = ("self-T", "cross-AVT", "self-AVT", "self-VT")
+    runs = make_plan(corpus, configurations=names, seeds=2).runs()
+    ordered = in_working_order(runs, corpus)
+    assert sorted(run.key for run in ordered) == sorted(run.key for run in runs)
+    cells = [(run.fold.index, run.config.name, run.seed) for run in ordered]
+    costs = {run.config.name: estimate_cost(run.config, corpus) for run in runs}
+    dear = sorted(names, key=costs.__getitem__, reverse=True)
+    assert dear[-2:] == ["self-VT", "self-T"]
+    assert cells == [(fold, name, seed) for fold in range(2) for name in dear for seed in range(2)]
+
+
+def test_the_cost_of_a_run_is_that_of_its_steps_and_pairs(corpus):
+    """By hand: T = 4, 10, 5 steps of audio, video, text in the mean; Tq Ts / 200 a pair."""
+    lengths = {"audio": 4, "video": 10, "text": 5}
+    features = {m: Ragged.from_list([np.zeros((t, 6))] * len(corpus), 6)
+                for m, t in lengths.items()}  # fmt: skip
+    even = replace(corpus, features=features, events=None)
+    by_hand = {
+        "self-T": 5 + 25 / 200,
+        "self-AVT": 19 + (16 + 100 + 25) / 200,
+        "cross-AT": 9 + (20 + 20) / 200,
+        "cross-AVT": 19 + 2 * (40 + 20 + 50) / 200,
+        "mbt-AVT": 19 + 19**2 / 200,  # a fusion that names no pairs
+    }
+    for name, expected in by_hand.items():
+        config = parse_configuration(name, **SIZES).for_corpus(even)
+        assert estimate_cost(config, even) == pytest.approx(expected), name
+
+
+def test_padding_that_is_computed_counts(corpus):
+    masked, padded = (
+        parse_configuration(name, **SIZES).for_corpus(corpus)
+        for name in ("self-AVT", "self-AVT@released")
+    )
+    assert estimate_cost(padded, corpus) > estimate_cost(masked, corpus)
+
+
 def test_the_threads_of_torch_are_as_before_afterwards(finished):
     before = torch.get_num_threads()
     try:
@@ -189,9 +264,9 @@ def test_configurations_are_paired_by_seed_and_fold(corpus):
 
 def test_a_worker_notices_that_the_corpus_folder_holds_another_corpus(corpus, tmp_path):
     folder = corpus.save(tmp_path / "corpus")
-    assert sweep._open_corpus(folder, corpus.fingerprint).path == folder
+    assert SharedCorpus(folder, corpus.fingerprint).open().path == folder
     with pytest.raises(InputError, match=f"not {'0' * 16} as planned: load it again"):
-        sweep._open_corpus(folder, "0" * 16)
+        SharedCorpus(folder, "0" * 16).open()
 
 
 # What is kept

@@ -8,12 +8,14 @@ from mmer_lib.bench.baseline import build_plain, plain_name
 from mmer_lib.bench.epoch import bench_epoch, bench_grid
 from mmer_lib.bench.measure import Say, Settings, describe_machine
 from mmer_lib.bench.steps import bench_steps
+from mmer_lib.bench.sweeps import bench_sweep
 
 # What can be measured, in this order; each gives one table.
 PARTS: dict[str, Callable[[Settings, Say], pd.DataFrame]] = {
     "steps": bench_steps,
     "epoch": bench_epoch,
     "grid": bench_grid,
+    "sweep": bench_sweep,
 }
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "bench_epoch",
     "bench_grid",
     "bench_steps",
+    "bench_sweep",
     "build_plain",
     "describe_machine",
     "plain_name",

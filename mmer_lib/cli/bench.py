@@ -33,6 +33,7 @@ def bench(
     steps   a training step and an evaluation at the paper's sizes: 2 minutes, 3 GB
     epoch   an epoch on utterances as long as IEMOCAP's: 5 minutes, 3 GB
     grid    what the paper's study costs: an epoch of each configuration, 5 minutes
+    sweep   two processes beside one, their start-up and memory: 10 minutes, 5 GB, 3 on disk
     """
     from mmer_lib.bench import PARTS, Settings, describe_machine
 

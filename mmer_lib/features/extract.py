@@ -7,18 +7,17 @@ that a corpus of any size can be written with little memory.
 
 from __future__ import annotations
 
-import warnings
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 from mmer_lib.errors import check_whole
 from mmer_lib.features.base import Clip, Extractor, Track, Unreadable
 from mmer_lib.features.cache import TrackCache, content_digest
+from mmer_lib.workers import in_order
 
 _WINDOW = 64  # clips that a network sees together, to sort them by length
 _ROUND = 8  # clips a worker takes at a time
@@ -50,49 +49,35 @@ def extract(
     check_whole("jobs", jobs, at_least=1)
     store = None if cache is None else TrackCache(cache, extractor.recipe())
     one = _extract_batch if extractor.batched else _extract_each
-    stopped = Event()
-    rounds = _cut(clips, _WINDOW if extractor.batched else _ROUND, stopped)
-    made = _run(lambda r: one(extractor, store, r), rounds, jobs, extractor.batched)
-    for outcomes in made:
+    rounds = _cut(clips, _WINDOW if extractor.batched else _ROUND)
+    alone = jobs == 1 or extractor.batched
+    work = partial(one, extractor, store)
+    for outcomes in map(work, rounds) if alone else _beside(work, rounds, extractor, jobs):
         for outcome in outcomes:
             if strict and isinstance(outcome, Failure):
-                stopped.set()
-                deque(made, maxlen=0)  # rounds under way end well: killing joblib's workers is loud
                 raise Unreadable(outcome.reason)
             yield outcome
 
 
-def _cut(clips: Sequence[Clip | None], size: int, stopped: Event) -> Iterator[list[Clip | None]]:
-    """Rounds of at most ``size`` clips, until there is none or ``stopped`` is set."""
+def _cut(clips: Sequence[Clip | None], size: int) -> Iterator[list[Clip | None]]:
+    """Rounds of at most ``size`` clips."""
     left = iter(clips)
-    while not stopped.is_set() and (some := list(islice(left, size))):
+    while some := list(islice(left, size)):
         yield some
 
 
-def _run(
+def _beside(
     work: Callable[[list[Clip | None]], list[Outcome]],
     rounds: Iterator[list[Clip | None]],
+    extractor: Extractor,
     jobs: int,
-    batched: bool,
 ) -> Iterator[list[Outcome]]:
-    """Rounds of clips through ``work``, in order; in processes where that helps."""
-    if jobs == 1 or batched:
-        yield from map(work, rounds)
-        return
-    from joblib import Parallel, delayed, parallel_config
+    """Rounds of clips through ``work``, in order, in worker processes."""
 
-    # One thread each, as all work of this library in processes: they are shared then. Processes
-    # set up otherwise would have to end first, and joblib may wait for that for ever.
-    with parallel_config("loky", inner_max_num_threads=1):
-        parallel = Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2 * n_jobs")
-        finished = parallel(delayed(work)(some) for some in rounds)
-    try:
-        for outcomes in finished:  # noqa: UP028  `yield from` would close it outside of the below
-            yield outcomes
-    finally:
-        with warnings.catch_warnings():  # joblib tells of rounds that nobody waits for any more
-            warnings.simplefilter("ignore", UserWarning)
-            finished.close()
+    def name(some: list[Clip | None]) -> str:
+        return f"the clips from {next((clip.where() for clip in some if clip), 'none')} on"
+
+    return in_order(work, rounds, jobs, (__name__, type(extractor).__module__), name)
 
 
 def _extract_each(

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
 
 from mmer_lib.corpora.base import Corpus
 from mmer_lib.corpora.batches import Part
+from mmer_lib.corpora.shared import SharedCorpus, share
 from mmer_lib.errors import InputError, check_whole, unknown
 from mmer_lib.faithfulness import check_frames, deletion_check, deletion_means
 from mmer_lib.maps import (
@@ -35,9 +37,11 @@ from mmer_lib.robustness.changes import (
 )
 from mmer_lib.robustness.tables import about, records
 from mmer_lib.store import SEMANTICS, ResultStore, spec_key, write_json
-from mmer_lib.sweep import restore
+from mmer_lib.sweep import PRELOAD, restore
 from mmer_lib.train import build_model
+from mmer_lib.workers import as_finished
 
+_PRELOAD = (*PRELOAD, __name__, "sklearn.model_selection")  # folds are drawn with that
 TRACK_VERSION = 1  # raised when a track would give other numbers than before
 
 
@@ -151,21 +155,29 @@ def _measure_all(
 ) -> None:
     """Measure and write what is not there, in this process or in ``jobs`` others."""
     quiet = True if os.environ.get("TQDM_DISABLE") else None  # None: where there is no terminal
-    with parallel_config("loky", inner_max_num_threads=1):
-        workers = Parallel(n_jobs=min(jobs, len(todo)), return_as="generator_unordered")
-        measure = delayed(_measure)
-        done = workers(
-            measure(track, store.path, key, corpus, seed, file) for key, file in todo.items()
-        )
+    with share(corpus) if jobs > 1 else nullcontext(corpus) as given:
+        measure = partial(_measure, track, store.path.resolve(), seed, given)
+        if jobs == 1:
+            done: Iterator[None] = map(measure, todo.items())
+        else:
+            done = as_finished(measure, todo.items(), jobs, _PRELOAD, _name)
         for _ in tqdm(done, total=len(todo), unit="run", disable=quiet):
             pass
 
 
-def _measure(track: str, path: Path, key: str, corpus: Corpus, seed: int, file: Path) -> None:
-    """One run, measured and written."""
-    model, parts = restore(ResultStore(path), key, corpus)
+def _measure(
+    track: str, path: Path, seed: int, corpus: Corpus | SharedCorpus, run: tuple[str, Path]
+) -> None:
+    """One run (its key, and the file for it), measured and written."""
+    key, file = run
+    opened = corpus.open() if isinstance(corpus, SharedCorpus) else corpus
+    model, parts = restore(ResultStore(path), key, opened)
     found = TRACKS[track].measure(model, parts["test"], seed)
     write_json(file, {"rows": found.to_dict("list")})
+
+
+def _name(run: tuple[str, Path]) -> str:
+    return f"run {run[0]}"
 
 
 def _read(file: Path) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from mmer_lib.corpora.staged.people import Person, cast
 from mmer_lib.corpora.staged.plan import Line, Staging, describe, plan
 from mmer_lib.corpora.staged.script import EMOTIONS
 from mmer_lib.errors import InputError, check_path, check_whole
+from mmer_lib.workers import as_finished, in_new_process
 
 EVENT = ["id", "modality", "time", "character", "role", "key", "value"]
 WORD = ["id", "first", "last", "start", "end", "word"]
@@ -63,7 +64,7 @@ def stage(
         _open_folder(target, staging)
         lines = plan(staging)
         if not _is_recorded(lines, target):
-            spoken = voice.in_new_process(record, lines, staging.speakers, target)
+            spoken = in_new_process(record, lines, staging.speakers, target)
             _write(target / "words.csv", partial(spoken.to_csv, index=False))
         _film_all(lines, staging.speakers, target, jobs)
         _write_tables(lines, target)
@@ -172,20 +173,28 @@ def say(line: Line, person: Person) -> voice.Spoken:
 
 def _film_all(lines: list[Line], speakers: int, folder: Path, jobs: int) -> None:
     """The films that are not there yet, in ``jobs`` processes."""
-    from joblib import Parallel, delayed, parallel_config
     from tqdm import tqdm
 
     todo = [line for line in lines if not (folder / "video" / f"{line.id}.mp4").exists()]
     parts = [todo[i : i + 8] for i in range(0, len(todo), 8)]
     bar = tqdm(total=len(lines), initial=len(lines) - len(todo), desc="faces", unit="line",
                disable=None)  # fmt: skip
-    with parallel_config("loky", inner_max_num_threads=1), bar:
-        workers = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-        for many in workers(delayed(film_lines)(part, speakers, folder) for part in parts):
+    film = partial(film_lines, speakers, folder)
+    with bar:
+        for many in map(film, parts) if jobs == 1 else _film_beside(film, parts, jobs):
             bar.update(many)
 
 
-def film_lines(lines: list[Line], speakers: int, folder: Path) -> int:
+def _film_beside(
+    film: Callable[[list[Line]], int], parts: list[list[Line]], jobs: int
+) -> Iterator[int]:
+    def name(part: list[Line]) -> str:
+        return f"the films {part[0].id} to {part[-1].id}"
+
+    return as_finished(film, parts, min(jobs, len(parts) or 1), (__name__, "av", "cv2"), name)
+
+
+def film_lines(speakers: int, folder: Path, lines: list[Line]) -> int:
     """Draw and encode some lines whose sound is there; returns how many."""
     import cv2
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import wave
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -232,14 +232,6 @@ def read_wav(path: Path) -> np.ndarray:
     """What ``write_wav`` wrote: (n,) int16."""
     with wave.open(str(path), "rb") as file:
         return np.frombuffer(file.readframes(file.getnframes()), "<i2")
-
-
-def in_new_process(function: Callable[..., Any], *given: Any) -> Any:
-    """Call ``function`` where eSpeak NG has said nothing yet."""
-    from joblib.externals.loky import ProcessPoolExecutor
-
-    with ProcessPoolExecutor(max_workers=1) as process:
-        return process.submit(function, *given).result()
 
 
 # -- eSpeak NG -------------------------------------------------------------------------------------
