@@ -16,11 +16,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from mmer_lib.errors import InputError, unknown
-from mmer_lib.recurrence import bidirectional_gru
+from mmer_lib.recurrence import COMPILED, packed_gru
 
 LONG = 64  # steps, from which on a loop of our own pays
 FRONTS = ("none", "project", "convolve", "mix")
@@ -63,28 +62,34 @@ class SequenceEncoder(nn.Module):
             x = (x * mask.unsqueeze(-1)).transpose(1, 2)  # (B, F, T), zeros beyond the ends
             x = self.front(x).transpose(1, 2)  # (B, T, D)
         else:
-            x = self.front(x)
+            return self.gru_dropout(run_gru(self.gru, x, mask, self.front)), mask
         return self.gru_dropout(run_gru(self.gru, x, mask)), mask
 
 
-def run_gru(gru: nn.GRU, x: Tensor, mask: Tensor) -> Tensor:
+def run_gru(gru: nn.GRU, x: Tensor, mask: Tensor, front: nn.Module | None = None) -> Tensor:
     """A bidirectional GRU over real steps only: (B, T, F), (B, T) -> (B, T, D), zeros on padding.
 
     Right-padded sequences, as batches have them, are packed, so that the backward direction
-    starts at the last real step. A sequence without a real step gives zeros.
+    starts at the last real step. A sequence without a real step gives zeros. ``front`` maps single
+    frames before that.
 
-    Long sequences on a CPU learn by the loop of ``mmer_lib.recurrence``, which differs from torch's
-    module by rounding and takes a third of its time where lengths differ.
+    Long sequences on a CPU go through the loop of ``mmer_lib.recurrence``, which differs from
+    torch's module by rounding.
     """
-    lengths = mask.sum(dim=1).clamp(min=1)
-    if x.device.type == "cpu" and torch.is_grad_enabled() and x.shape[1] >= LONG:
-        return bidirectional_gru(gru, x, lengths) * mask.unsqueeze(-1)
-    if bool(mask.all()):
-        out = gru(x)[0]
-        return out.contiguous() if x.shape[1] >= LONG else out  # products of it are faster
-    lengths = lengths.cpu()
+    compiled = x.device.type == "cpu" and x.dtype in COMPILED and x.shape[1] >= LONG
+    if front is not None and not compiled:
+        x = front(x)
+    if not compiled and bool(mask.all()):
+        out: Tensor = gru(x)[0]
+        return out
+    lengths = mask.sum(dim=1).clamp(min=1).cpu()
     packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-    out, _ = nn.utils.rnn.pad_packed_sequence(gru(packed)[0], True, total_length=x.shape[1])
+    if compiled:
+        data = packed.data if front is None else front(packed.data)  # of real frames alone
+        packed = packed._replace(data=packed_gru(gru, data, packed.batch_sizes))
+    else:
+        packed = gru(packed)[0]
+    out, _ = nn.utils.rnn.pad_packed_sequence(packed, True, total_length=x.shape[1])
     return out * mask.unsqueeze(-1)  # (B, T, D)
 
 

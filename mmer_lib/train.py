@@ -46,12 +46,13 @@ class TrainConfig:
     select: str = "accuracy"  # on development; the released code reduces lr by loss all the same
     score_test: bool = False  # the released code scores the test part after every epoch
     device: str = "cpu"
+    pool: int = 1  # batches that are drawn together and sorted by length; 1: of any length
     losses: str = ""  # added to cross-entropy, with weights: "contrastive=0.1,misa=0.3"
 
     def __post_init__(self) -> None:
         if self.select not in SELECT:
             raise unknown("selection rule", self.select, SELECT)
-        whole = {"epochs": 1, "patience": 1, "batch_size": 1, "lr_patience": 0}
+        whole = {"epochs": 1, "patience": 1, "batch_size": 1, "lr_patience": 0, "pool": 1}
         checked: dict[str, float] = {
             name: check_whole(name, getattr(self, name), least) for name, least in whole.items()
         }
@@ -182,7 +183,7 @@ def _train_epoch(
     total = 0.0
     weights = parse_losses(config.losses)
     lots = rng.spawn(1)[0] if "missing_view" in weights else None  # the order stays as without it
-    for batch in train.batches(config.batch_size, rng):
+    for batch in train.batches(config.batch_size, rng, config.pool):
         batch = batch.to(config.device)
         output = model(batch)
         loss = F.cross_entropy(output.logits, batch.labels)

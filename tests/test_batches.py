@@ -9,9 +9,12 @@ import pytest
 import torch
 from small import PADDED, small_corpus
 
+from mmer_lib.bench.lengths import iemocap_like
 from mmer_lib.corpora import MODALITIES, Corpus
 from mmer_lib.corpora.batches import Batch, Part, Scaler, pair_up
 from mmer_lib.errors import InputError
+from mmer_lib.model import parse_configuration
+from mmer_lib.train import build_model
 
 
 def whole(corpus: Corpus, **options) -> Part:
@@ -152,3 +155,82 @@ def test_a_row_that_nobody_is_like_gets_itself():
 def test_one_utterance_has_no_partner():
     with pytest.raises(InputError, match="1 utterance has no other to pair with"):
         pair_up(small_corpus(), np.array([2]), 0)
+
+
+# Batches of similar length
+
+
+def lengths_of(corpus: Corpus, batches: list[np.ndarray]) -> list[np.ndarray]:
+    frames = np.sum([corpus.features[m].lengths for m in corpus.modalities], axis=0)
+    return [frames[rows] for rows in batches]
+
+
+def draw(part: Part, seed: int, pool: int, size: int = 8) -> list[np.ndarray]:
+    return [b.rows.numpy() for b in part.batches(size, np.random.default_rng(seed), pool)]
+
+
+def test_every_utterance_is_in_one_batch_of_an_epoch_whatever_the_pool():
+    part = whole(iemocap_like(100))
+    for pool in (1, 3, 100):
+        drawn = draw(part, 0, pool)
+        assert sorted(np.concatenate(drawn)) == list(range(100))
+        assert [len(rows) for rows in drawn].count(8) == 12
+
+
+def test_a_pool_of_one_is_the_plain_random_order():
+    part, rng = whole(iemocap_like(50)), np.random.default_rng(3)
+    assert (np.concatenate(draw(part, 3, 1)) == rng.permutation(50)).all()
+
+
+def test_batches_out_of_a_pool_hold_less_padding():
+    part = whole(iemocap_like(640))
+
+    def padding(pool: int) -> float:
+        lengths = lengths_of(part.corpus, draw(part, 0, pool, 32))
+        return 1 - sum(n.sum() for n in lengths) / sum(n.max() * len(n) for n in lengths)
+
+    assert padding(1) > 0.4
+    assert padding(8) < 0.2
+    assert padding(20) < padding(8)
+
+
+def test_a_pool_leaves_batches_random_enough():
+    """Other company in every epoch, classes as in random batches, lengths in no order."""
+    part, size, pool = whole(iemocap_like(640)), 16, 8
+    epochs = [draw(part, seed, pool, size) for seed in range(6)]
+
+    def company(batches: list[np.ndarray]) -> np.ndarray:
+        together = np.zeros((640, 640), bool)
+        for rows in batches:
+            together[np.ix_(rows, rows)] = True
+        return together
+
+    first, *others = [company(batches) for batches in epochs]
+    again = np.mean([(first & other).sum() - 640 for other in others]) / (first.sum() - 640)
+    by_chance = (size - 1) / 639
+    assert again < pool * by_chance, "at most as if drawn from those of the same length alone"
+    labels = part.corpus.labels
+    counts = np.array([np.bincount(labels[rows], minlength=7) for one in epochs for rows in one])
+    expected = np.bincount(labels, minlength=7) / 640 * size
+    spread = ((counts - expected) ** 2 / expected).sum(axis=1).mean()
+    assert spread == pytest.approx(6 * (640 - size) / 639, rel=0.15), "chi squared, 6 degrees"
+    means = np.array([n.mean() for n in lengths_of(part.corpus, epochs[0])])
+    assert abs(np.corrcoef(means[:-1], means[1:])[0, 1]) < 0.4, "long batches come at any time"
+
+
+@pytest.mark.parametrize("name", ["self-AVT", "cross-AVT"])
+def test_a_batch_of_similar_lengths_has_the_loss_and_gradients_of_one_that_is_padded(name):
+    """Bucketed or not, the same utterances give the same numbers."""
+    corpus = iemocap_like(48)
+    config = parse_configuration(name, width=12, heads=2, double=True, attention_dropout=0.0,
+                                 text_dropout=0.0).for_corpus(corpus)  # fmt: skip
+    part = whole(corpus, dtype=torch.float64)
+    padded = replace(part, pad_to={m: int(corpus.features[m].lengths.max()) for m in MODALITIES})
+    model = build_model(config, 0)
+    for batch in part.batches(8, np.random.default_rng(0), pool=3):
+        found = []
+        for one in (batch, padded.collate(batch.rows.numpy())):
+            loss = torch.nn.functional.cross_entropy(model(one).logits, one.labels)
+            found.append([loss, *torch.autograd.grad(loss, list(model.parameters()))])
+        for a, b in zip(*found, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-12)

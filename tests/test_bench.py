@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from mmer_lib.bench import Settings, bench_steps, build_plain, plain_name
+from mmer_lib.bench import Settings, bench_epoch, bench_steps, build_plain, plain_name
 from mmer_lib.bench.steps import NAMES, Way, make_batch
 from mmer_lib.cli import main
 from mmer_lib.model import Recognizer, parse_configuration
@@ -67,3 +67,11 @@ def test_a_part_that_is_unknown_is_told_with_those_there_are(capsys):
 def test_memory_can_be_left_out():
     table = bench_steps(Settings(1, 1), print, NAMES[1:], memory=False)
     assert not [c for c in table.columns if c.startswith("mb_")]
+
+
+def test_an_epoch_is_timed_from_its_training_and_its_scoring():
+    (row,) = bench_epoch(Settings(1, 4), print, ("self-T",), utterances=30).to_dict("records")
+    for way in ("plain", "ours"):
+        assert row[way] == pytest.approx(row[f"{way}_training"] + row[f"{way}_scoring"])
+        assert row[f"{way}_scoring"] > 0
+    assert row["ratio"] == pytest.approx(row["plain"] / row["ours"])

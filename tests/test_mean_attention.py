@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from mmer_lib.fusion import FusionConfig, attention, build_fusion
-from mmer_lib.fusion.attention import MultiHeadAttention, only_real
-from mmer_lib.fusion.kernels import TOP, drop_and_average, seed_lanes
+from mmer_lib.fusion import mean_attention as module_of_it
+from mmer_lib.fusion.attention import MultiHeadAttention
 from mmer_lib.fusion.mean_attention import IN_CACHE, mean_weights
+from mmer_lib.kernels import TOP, average_weights
 from mmer_lib.pooling import masked_mean
 
 B, TQ, TS, D, H = 3, 7, 9, 12, 3
@@ -70,15 +71,47 @@ def test_where_query_or_source_is_missing_it_says_what_the_long_way_says(missing
     assert all(torch.isfinite(p.grad).all() for p in (query, source, *module.parameters()))
 
 
-def test_heads_in_many_blocks_are_those_in_one():
+def some_heads(b: int, h: int, tq: int, ts: int) -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
-    n, t = 11, 200
-    assert IN_CACHE // t**2 < n, "several blocks"
-    q, k = torch.randn(n, t, 4, dtype=torch.float64), torch.randn(n, t, 4, dtype=torch.float64)
-    bias, share = torch.zeros(n, t).double(), torch.rand(n, t).double()
-    scores = (q @ k.transpose(1, 2)).softmax(dim=-1)
-    expected = (share[:, None] @ scores).squeeze(1)
-    torch.testing.assert_close(mean_weights(q, k, bias, share), expected, rtol=0, atol=1e-12)
+    shape = {"dtype": torch.float64, "requires_grad": True}
+    return torch.randn(b, h, tq, 4, **shape), torch.randn(b, h, ts, 4, **shape)
+
+
+def plain_mean(q: torch.Tensor, k: torch.Tensor, asked: list[int], read: list[int]) -> torch.Tensor:
+    """Utterance by utterance, as the formula says."""
+    means = []
+    for i, (a, r) in enumerate(zip(asked, read, strict=True)):
+        weights = (q[i, :, :a] @ k[i, :, :r].transpose(1, 2)).softmax(dim=-1).mean(dim=1)
+        means.append(torch.nn.functional.pad(weights, (0, k.shape[2] - r)))
+    return torch.stack(means)
+
+
+@pytest.mark.parametrize("cache", [IN_CACHE, 1, 200])
+def test_every_utterance_is_read_over_its_real_frames_whatever_fits_the_cache(monkeypatch, cache):
+    monkeypatch.setattr(module_of_it, "IN_CACHE", cache)
+    (q, k), asked, read = some_heads(3, 3, 7, 9), [7, 2, 1], [1, 9, 5]
+    found = mean_weights(q, k, torch.tensor(asked), torch.tensor(read))
+    expected = plain_mean(q, k, asked, read)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
+    along = torch.randn_like(expected)
+    wanted = torch.autograd.grad((expected * along).sum(), (q, k))
+    for a, b in zip(torch.autograd.grad((found * along).sum(), (q, k)), wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-13)
+
+
+def test_large_scores_do_not_overflow():
+    q, k = some_heads(2, 2, 5, 6)
+    found = mean_weights(1e3 * q, k, torch.tensor([5, 5]), torch.tensor([6, 6]))
+    torch.testing.assert_close(found, plain_mean(1e3 * q, k, [5, 5], [6, 6]), rtol=0, atol=1e-12)
+
+
+def test_where_nothing_is_compiled_the_numbers_are_the_same():
+    """What a GPU is given: the same function in torch's own operations."""
+    q, k = (x.detach() for x in some_heads(4, 2, 5, 6))
+    asked, read = torch.tensor([5, 2, 0, 3]), torch.tensor([6, 1, 4, 0])
+    by_torch = module_of_it.plain_mean_weights(q, k, asked, read, 0.0)
+    torch.testing.assert_close(mean_weights(q, k, asked, read), by_torch, rtol=0, atol=1e-14)
+    assert not by_torch[2:].any()
 
 
 @pytest.mark.parametrize("fusion", ["self", "cross", "selfcross", "cross_tied"])
@@ -99,12 +132,16 @@ def test_a_fusion_without_maps_gives_the_vectors_of_one_with_maps(fusion, residu
 
 
 def drop(rate: float, n: int = 4, tq: int = 300, ts: int = 400, seed: int = 0) -> np.ndarray:
-    """Which of (n, tq, ts) weights are kept."""
-    weights, mean = np.full((n, tq, ts), 1 / ts), np.empty((n, ts))
-    lanes = seed_lanes(seed, ts)
-    drop_and_average(weights, np.full((n, tq), 1 / tq), lanes, np.uint32(rate * TOP), mean)
-    kept: np.ndarray = weights > 0
-    np.testing.assert_allclose(mean, kept.mean(axis=1) / ts)
+    """Which of (n, tq, ts) weights are kept: each row drawn alone would be the same lots."""
+    kept = np.empty((n, tq, ts), bool)
+    mean, norm = np.zeros((n, ts)), np.empty((n, tq))
+    before = np.zeros((n, ts))
+    for t in range(tq):  # what row t adds to the mean of the rows before
+        scores = np.zeros((n, t + 1, ts))
+        average_weights(scores, norm, mean, np.uint64(seed), 0, np.uint32(rate * TOP))
+        kept[:, t] = mean - before > 0.5 / ts
+        before[:] = mean
+    np.testing.assert_allclose(mean, kept.sum(axis=1) / ts)
     return kept
 
 
@@ -133,27 +170,37 @@ def test_other_seeds_drop_other_weights_and_one_seed_the_same():
 
 
 def test_what_is_kept_is_scaled_so_that_nothing_changes_on_average():
-    query, source = inputs(torch.float32)
-    q, k = query.repeat_interleave(H, 0).detach(), source.repeat_interleave(H, 0).detach()
-    bias, share = torch.zeros(B * H, TS), torch.full((B * H, TQ), 1 / TQ)
+    q, k = (x.detach().float() for x in some_heads(B, H, TQ, TS))
+    asked, read = torch.tensor([TQ, 4, TQ]), torch.tensor([TS, TS, 2])
     torch.manual_seed(0)
-    drawn = torch.stack([mean_weights(q, k, bias, share, 0.3) for _ in range(4000)])
+    drawn = torch.stack([mean_weights(q, k, asked, read, 0.3) for _ in range(4000)])
     error = drawn.std(dim=0) / math.sqrt(len(drawn))
-    z = (drawn.mean(dim=0) - mean_weights(q, k, bias, share)) / error
-    assert z.abs().max() < 5
+    difference = drawn.mean(dim=0) - mean_weights(q, k, asked, read)
+    assert ((difference / error)[error > 0].abs() < 5).all()
+    assert not difference[error == 0].any()
 
 
 def test_dropout_follows_torchs_seed_and_its_gradient_is_that_of_what_was_kept():
-    torch.manual_seed(0)
-    q = torch.randn(2, 5, 3, dtype=torch.float64, requires_grad=True)
-    k = torch.randn(2, 6, 3, dtype=torch.float64, requires_grad=True)
-    bias = only_real(torch.zeros(2, 6).double(), torch.arange(6).repeat(2, 1) < 5)
-    share = torch.rand(2, 5, dtype=torch.float64)
+    q, k = some_heads(2, 2, 5, 6)
+    asked, read = torch.tensor([5, 3]), torch.tensor([4, 6])
 
     def kept(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(7)
-        return mean_weights(q, k, bias, share, 0.4)
+        return mean_weights(q, k, asked, read, 0.4)
 
     assert torch.equal(kept(q, k), kept(q, k))
-    assert (kept(q, k) != mean_weights(q, k, bias, share)).any()
+    assert (kept(q, k) != mean_weights(q, k, asked, read)).any()
     assert torch.autograd.gradcheck(kept, (q, k), atol=1e-8)
+
+
+def test_heads_and_utterances_drop_other_weights():
+    q, k = (torch.zeros_like(x) for x in some_heads(2, 2, 40, 50))
+    torch.manual_seed(0)
+    w = mean_weights(q, k, torch.tensor([40, 40]), torch.tensor([50, 50]), 0.5).flatten(0, 1)
+    assert len(torch.unique(w, dim=0)) == 4
+
+
+def test_almost_everything_may_be_dropped():
+    q, k = some_heads(2, 2, 5, 6)
+    w = mean_weights(q, k, torch.tensor([5, 5]), torch.tensor([6, 6]), 1 - 1e-12)
+    assert not w.any()

@@ -1,4 +1,4 @@
-"""The loop for long sequences is torch's bidirectional GRU."""
+"""The compiled loop over a GRU's steps is torch's bidirectional GRU."""
 
 from __future__ import annotations
 
@@ -7,25 +7,47 @@ import torch
 from torch import nn
 
 from mmer_lib import encoders
-from mmer_lib.encoders import run_gru
-from mmer_lib.recurrence import bidirectional_gru
+from mmer_lib.encoders import EncoderConfig, SequenceEncoder, run_gru
 
-LENGTHS = {"equal": [6, 6, 6, 6], "sorted": [6, 4, 4, 1], "unsorted": [2, 6, 1, 5]}
+LENGTHS = {
+    "equal": [6, 6, 6, 6],
+    "sorted": [6, 4, 4, 1],
+    "unsorted": [2, 6, 1, 5],
+    "odd batch": [3, 6, 6, 2, 1],
+    "one": [6],
+}
+SIZES = [4, 5, 9]  # h: multiples of four and not, as the compiled product has a remainder
 
 
-def small_gru() -> nn.GRU:
+@pytest.fixture
+def always(monkeypatch):
+    """Sequences of any length go through the loop."""
+    monkeypatch.setattr(encoders, "LONG", 0)
+
+
+def small_gru(hidden: int = 4, dtype: torch.dtype = torch.float64) -> nn.GRU:
     torch.manual_seed(0)
-    return nn.GRU(5, 4, batch_first=True, bidirectional=True, dtype=torch.float64)
+    return nn.GRU(5, hidden, batch_first=True, bidirectional=True, dtype=dtype)
 
 
+def inputs(lengths: list[int], dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, ...]:
+    """x (B, 6, 5) and its mask."""
+    x = torch.randn(len(lengths), 6, 5, dtype=dtype, requires_grad=True)
+    return x, torch.arange(6) < torch.tensor(lengths)[:, None]
+
+
+def by_torch(gru: nn.GRU, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Each sequence on its own, without padding: the slow obvious way."""
+    rows = [gru(one[None, : int(n)])[0][0] for one, n in zip(x, mask.sum(dim=1), strict=True)]
+    return nn.utils.rnn.pad_sequence([*rows, x.new_zeros(6, rows[0].shape[1])], True)[:-1]
+
+
+@pytest.mark.parametrize("hidden", SIZES)
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
-def test_outputs_and_gradients_are_those_of_torchs_module(lengths):
-    gru, x = small_gru(), torch.randn(4, 6, 5, dtype=torch.float64, requires_grad=True)
-    count = torch.tensor(lengths)
-    expected = run_gru(gru, x, torch.arange(6) < count[:, None])
-    found = bidirectional_gru(gru, x, count)
+def test_outputs_and_gradients_are_those_of_torchs_module(always, lengths, hidden):
+    gru, (x, mask) = small_gru(hidden), inputs(lengths)
+    expected, found = by_torch(gru, x, mask), run_gru(gru, x, mask)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
-
     along = torch.randn_like(expected)
     wanted = torch.autograd.grad((expected * along).sum(), [x, *gru.parameters()])
     given = torch.autograd.grad((found * along).sum(), [x, *gru.parameters()])
@@ -33,30 +55,73 @@ def test_outputs_and_gradients_are_those_of_torchs_module(lengths):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
-def test_what_stands_in_the_padding_changes_nothing():
-    gru, x = small_gru(), torch.randn(4, 6, 5, dtype=torch.float64)
-    count = torch.tensor(LENGTHS["unsorted"])
-    junk = torch.where((torch.arange(6) < count[:, None]).unsqueeze(-1), x, 1e9)
-    assert torch.equal(bidirectional_gru(gru, x, count), bidirectional_gru(gru, junk, count))
+def test_in_single_precision_it_is_as_near_to_the_truth_as_torch_is(always):
+    exact, (x, mask) = small_gru(60), inputs([6, 3, 5])
+    rounded = small_gru(60, torch.float32)
+    rounded.load_state_dict({k: v.float() for k, v in exact.state_dict().items()})
+    truth = by_torch(exact, x, mask)
+    ours = (run_gru(rounded, x.float(), mask) - truth).abs().max()
+    theirs = (by_torch(rounded, x.float(), mask) - truth).abs().max()
+    assert ours < 4 * theirs
+    assert ours < 1e-6
 
 
-def test_long_sequences_learn_by_the_loop_and_the_rest_by_torch(monkeypatch):
-    gru, mask = small_gru().float(), torch.ones(2, encoders.LONG, dtype=torch.bool)
+def test_large_inputs_saturate_and_stay_finite(always):
+    gru, (x, mask) = small_gru(dtype=torch.float32), inputs([6, 2], torch.float32)
+    found = run_gru(gru, 1e4 * x, mask)
+    torch.testing.assert_close(found, by_torch(gru, 1e4 * x, mask), rtol=0, atol=1e-6)
+    found.sum().backward()
+    assert torch.isfinite(x.grad).all()
+
+
+def test_a_number_that_is_none_is_not_hidden(always):
+    gru, (x, mask) = small_gru(dtype=torch.float32), inputs([6, 6], torch.float32)
+    x.data[0, 3] = torch.nan
+    found = run_gru(gru, x, mask)
+    assert found[0].isnan().any()
+    assert not found[1].isnan().any()
+
+
+def test_what_stands_in_the_padding_changes_nothing(always):
+    gru, (x, mask) = small_gru(), inputs(LENGTHS["unsorted"])
+    assert torch.equal(run_gru(gru, x, mask), run_gru(gru, x.where(mask[..., None], 1e9), mask))
+
+
+def test_a_front_of_single_frames_is_the_same_on_packed_and_padded_frames(monkeypatch):
+    torch.manual_seed(0)
+    encoder = SequenceEncoder(EncoderConfig(features=5, width=8, front="project")).double()
+    x, mask = inputs(LENGTHS["unsorted"])
+    padded, _ = encoder(x, mask)
+    monkeypatch.setattr(encoders, "LONG", 0)
+    packed, _ = encoder(x, mask)
+    torch.testing.assert_close(packed, padded, rtol=0, atol=1e-13)
+    parameters = [x, *encoder.parameters()]
+    for a, b in zip(
+        torch.autograd.grad(packed.square().sum(), parameters),
+        torch.autograd.grad(padded.square().sum(), parameters),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("steps", [encoders.LONG - 1, encoders.LONG])
+def test_only_long_sequences_go_through_the_loop(monkeypatch, steps):
     used = []
-    loop = encoders.bidirectional_gru
-    monkeypatch.setattr(encoders, "bidirectional_gru", lambda *a: used.append(1) or loop(*a))
-    x = torch.randn(2, encoders.LONG, 5)
-    by_loop = run_gru(gru, x, mask)
-    with torch.no_grad():
-        by_torch = run_gru(gru, x, mask)
-    run_gru(gru, x[:, 1:], mask[:, 1:])
-    assert len(used) == 1
-    torch.testing.assert_close(by_loop, by_torch, rtol=1e-5, atol=1e-6)
+    loop = encoders.packed_gru
+    monkeypatch.setattr(encoders, "packed_gru", lambda *a: used.append(1) or loop(*a))
+    gru, x = small_gru(dtype=torch.float32), torch.randn(2, steps, 5)
+    found = run_gru(gru, x, torch.ones(2, steps, dtype=torch.bool))
+    assert len(used) == (steps >= encoders.LONG)
+    torch.testing.assert_close(found, gru(x)[0], rtol=1e-5, atol=1e-6)
 
 
-def test_a_sequence_that_is_missing_gives_zeros():
-    gru, mask = small_gru().float(), torch.ones(2, encoders.LONG, dtype=torch.bool)
-    mask[1] = False
-    out = run_gru(gru, torch.randn(2, encoders.LONG, 5), mask)
+def test_half_precision_is_left_to_torch(always):
+    gru, (x, mask) = small_gru(dtype=torch.bfloat16), inputs([6, 6], torch.bfloat16)
+    torch.testing.assert_close(run_gru(gru, x, mask), gru(x)[0])
+
+
+def test_a_sequence_that_is_missing_gives_zeros(always):
+    gru, (x, mask) = small_gru(), inputs([6, 0])
+    out = run_gru(gru, x, mask)
     assert not out[1].any()
     assert out[0].any()

@@ -5,16 +5,21 @@ from collections.abc import Callable
 import pandas as pd
 
 from mmer_lib.bench.baseline import build_plain, plain_name
+from mmer_lib.bench.epoch import bench_epoch
 from mmer_lib.bench.measure import Say, Settings, describe_machine
 from mmer_lib.bench.steps import bench_steps
 
 # What can be measured, in this order; each gives one table.
-PARTS: dict[str, Callable[[Settings, Say], pd.DataFrame]] = {"steps": bench_steps}
+PARTS: dict[str, Callable[[Settings, Say], pd.DataFrame]] = {
+    "steps": bench_steps,
+    "epoch": bench_epoch,
+}
 
 __all__ = [
     "PARTS",
     "Say",
     "Settings",
+    "bench_epoch",
     "bench_steps",
     "build_plain",
     "describe_machine",

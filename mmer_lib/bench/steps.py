@@ -55,6 +55,14 @@ def make_batch(config: ModelConfig, size: int) -> Batch:
     )
 
 
+def train_step(model: Recognizer, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
+    """One step on the cross-entropy of a batch."""
+    model.train()
+    optimizer.zero_grad(set_to_none=True)
+    F.cross_entropy(model(batch).logits, batch.labels).backward()
+    optimizer.step()
+
+
 class Way:
     """A model with its optimiser and a batch, ready to take steps."""
 
@@ -67,10 +75,7 @@ class Way:
 
     def train(self) -> None:
         """One step of Adam."""
-        self.model.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(self.model(self.batch).logits, self.batch.labels).backward()
-        self.optimizer.step()
+        train_step(self.model, self.optimizer, self.batch)
 
     @torch.no_grad()
     def eval(self) -> None:

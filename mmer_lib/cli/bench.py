@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 @app.command(epilog=example("mmer bench steps --repeats 3 --json runs/bench.json"))
 def bench(
     parts: Annotated[
-        list[str] | None, typer.Argument(metavar="[PART ...]", help="steps, or all of them.")
+        list[str] | None,
+        typer.Argument(metavar="[PART ...]", help="One or more, or all. [default: steps]"),
     ] = None,
     repeats: Annotated[int, typer.Option(help="Of what is timed; medians are shown.")] = 5,
     batch_size: Annotated[int, typer.Option(help="Utterances a step.")] = 32,
@@ -30,6 +31,7 @@ def bench(
 
     \b
     steps   a training step and an evaluation at the paper's sizes: 2 minutes, 3 GB
+    epoch   an epoch on utterances as long as IEMOCAP's: 5 minutes, 3 GB
     """
     from mmer_lib.bench import PARTS, Settings, describe_machine
 

@@ -41,6 +41,9 @@ def sweep(
     patience: Annotated[int, typer.Option(help="Epochs without a better one.")] = 10,
     lr: Annotated[float, typer.Option(help="Adam's learning rate.")] = 1e-3,
     batch_size: Annotated[int, typer.Option(help="Utterances a step.")] = 32,
+    pool: Annotated[
+        int, typer.Option(help="Batches drawn together and sorted by length: less padding.")
+    ] = 1,
     width: Annotated[int, typer.Option(help="Width of the sequences, D.")] = 120,
     heads: Annotated[int, typer.Option(help="Attention heads, H.")] = 6,
     jobs: Annotated[int, typer.Option(help="Worker processes.")] = 1,
@@ -72,7 +75,7 @@ def sweep(
         folds,
         seeds,
         train=TrainConfig(
-            epochs, patience, lr, batch_size=batch_size, losses=losses, device=device
+            epochs, patience, lr, batch_size=batch_size, losses=losses, device=device, pool=pool
         ),
         model=sizes,
     )

@@ -141,11 +141,29 @@ class Part:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def batches(self, size: int, rng: np.random.Generator | None = None) -> Iterator[Batch]:
-        """All rows once, ``size`` at a time: in random order with ``rng``, else as they stand."""
+    def batches(
+        self, size: int, rng: np.random.Generator | None = None, pool: int = 1
+    ) -> Iterator[Batch]:
+        """All rows once, ``size`` at a time: in random order with ``rng``, else as they stand.
+
+        ``pool`` batches at a time are drawn together, sorted by length before they are cut, and all
+        batches shuffled: so each holds utterances of similar length, and little of it is padding.
+        What is computed for an utterance does not change, only who is in a batch with whom: those
+        of its own length out of ``pool * size`` drawn at random, others in every epoch.
+        """
         order = self.rows if rng is None else rng.permutation(self.rows)
-        for start in range(0, len(order), size):
-            yield self.collate(order[start : start + size])
+        if rng is not None and pool > 1:
+            cut = self._cut_by_length(order, size, pool)
+            cut = [cut[i] for i in rng.permutation(len(cut))]
+        else:
+            cut = _cut(order, size)
+        return (self.collate(rows) for rows in cut)
+
+    def _cut_by_length(self, order: np.ndarray, size: int, pool: int) -> list[np.ndarray]:
+        """Batches of ``order``, sorted within every ``pool * size`` of it."""
+        frames = np.sum([self.corpus.features[m].lengths for m in self.modalities], axis=0)
+        pools = [rows[np.argsort(frames[rows], kind="stable")] for rows in _cut(order, pool * size)]
+        return [rows for one in pools for rows in _cut(one, size)]
 
     def with_change(self, change: Change) -> Part:
         """The same part with ``change`` on top of what is changed already."""
@@ -201,6 +219,10 @@ class Part:
                 )
             sequences.append(frames)
         return Ragged.from_list(sequences, ragged.width)
+
+
+def _cut(order: np.ndarray, size: int) -> list[np.ndarray]:
+    return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def pair_up(corpus: Corpus, rows: np.ndarray, seed: int, alike: tuple[str, ...] = ()) -> np.ndarray:

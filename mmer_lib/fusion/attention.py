@@ -17,7 +17,6 @@ vectors where self-AVT has two of three: on such utterances this handicaps cross
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import ClassVar, cast
 
 import torch
@@ -78,32 +77,25 @@ class MultiHeadAttention(nn.Module):
     ) -> Tensor:
         """``masked_mean`` of the output, by the shorter way of ``mean_attention``: (B, D).
 
-        Shapes as in ``forward``. The two differ by rounding, and in dropout's random numbers.
+        Shapes as in ``forward``; real frames come first, as batches have them. The two differ by
+        rounding, and in dropout's random numbers.
         """
         w_q, w_k, w_v = self.in_proj_weight.chunk(3)
         b_q, b_k, b_v = self.in_proj_bias.chunk(3)
         root = math.sqrt(len(w_q) // self.heads)
-        q = self._split(F.linear(query, w_q / root, b_q / root)).flatten(0, 1)  # (B H, Tq, I/H)
-        k = self._split(F.linear(source, w_k, b_k)).flatten(0, 1)  # (B H, Ts, I/H)
-        bias = None  # (B H, Ts)
-        each = partial(torch.repeat_interleave, repeats=self.heads, dim=0)
-        if not bool(source_mask.all()):
-            source = source * source_mask.unsqueeze(-1)
-            bias = each(only_real(source.new_zeros(source_mask.shape), source_mask))
-        share = query_mask / query_mask.sum(dim=1, keepdim=True).clamp(min=1).to(q.dtype)
+        q = self._split(F.linear(query, w_q / root, b_q / root))  # (B, H, Tq, I/H)
+        k = self._split(F.linear(source, w_k, b_k))  # (B, H, Ts, I/H)
         rate = self.dropout if self.training else 0.0
-        w = mean_weights(q, k, bias, each(share), rate).unflatten(0, (-1, self.heads))
-        w = w * source_mask[:, None, :]  # (B, H, Ts)
-        read = w @ source  # (B, H, D)
+        w = mean_weights(q, k, query_mask.sum(dim=1), source_mask.sum(dim=1), rate)  # (B, H, Ts)
+        read = w @ (source * source_mask.unsqueeze(-1))  # (B, H, D)
         values = torch.einsum("bhf,hdf->bhd", read, w_v.unflatten(0, (self.heads, -1)))
         values = values + b_v.unflatten(0, (self.heads, -1)) * w.sum(dim=-1, keepdim=True)
         return self.out_proj(values.flatten(1)) * query_mask.any(dim=1, keepdim=True)  # (B, D)
 
     def is_long(self, query: Tensor, source: Tensor) -> bool:
         """Whether there are so many weights that ``mean`` is worth it."""
-        return (
-            self.heads * len(query) * query.shape[1] * source.shape[1] >= MANY and not self.uniform
-        )
+        weights = self.heads * len(query) * query.shape[1] * source.shape[1]
+        return weights >= MANY and not self.uniform
 
     def mix(
         self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, real: Tensor, need_weights: bool

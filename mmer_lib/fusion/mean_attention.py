@@ -1,21 +1,22 @@
 """Attention whose output is averaged over the query's time, without what the average throws away.
 
-With w_hs = mean_t dropout(softmax(q k^T / sqrt(d)))_hts, the average of a head's output is
+With w_hs = mean_t dropout(softmax(q k^T))_hts, the average of a head's output is
 sum_s w_hs (W_v e_s + b_v)_h. So values are projected once an utterance instead of once a frame,
-no product of weights and values is formed, and the backward pass has two products over (Tq, Ts)
-instead of four. Nothing is approximated: output and gradients are those of ``MultiHeadAttention``
-followed by ``masked_mean`` but for rounding. What is not given is the map itself.
+and no product of weights and values is formed. Nothing is approximated: output and gradients are
+those of ``MultiHeadAttention`` followed by ``masked_mean`` but for rounding.
 
-- q (N, Tq, d), k (N, Ts, d): queries and keys of N = B * H heads, q already over sqrt(d);
-- bias (N, Ts): added to the scores, -inf where a step is not real; None: all are;
-- share (N, Tq): what each query frame counts in the mean, zero on padding.
+On a CPU an utterance's heads are worked off a few at a time, so that their scores stay in its
+cache; padding is left out; and no weight is kept for the backward pass, which forms them anew. So
+memory grows with Tq + Ts, not with Tq * Ts. What is not given is the map itself, and dropout's
+random numbers come from generators of its own, started from torch's.
 
-On a CPU the N heads are worked off a few at a time, so that their scores stay in its cache, and
-dropout comes from generators of its own, started from torch's.
+- q (B, H, Tq, d), k (B, H, Ts, d): queries, already over sqrt(d), and keys of H heads;
+- asked (B,), read (B,) int64: how many of the frames are real, from the first on; 0: missing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,21 +26,30 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 IN_CACHE = 1 << 18  # scores that are worked on together: 1 MB of float32
+COMPILED = (torch.float32, torch.float64)
 
 
-def mean_weights(
-    q: Tensor, k: Tensor, bias: Tensor | None, share: Tensor, rate: float = 0.0
-) -> Tensor:
-    """Attention weights after dropout at ``rate``, averaged over query frames: (N, Ts).
+def mean_weights(q: Tensor, k: Tensor, asked: Tensor, read: Tensor, rate: float = 0.0) -> Tensor:
+    """Attention weights after dropout at ``rate``, averaged over real query frames: (B, H, Ts).
 
-    Shapes as above. Differentiable once, for q and k.
+    Shapes as above. Zero on padding, and where query or source is missing. Differentiable once, for
+    q and k.
     """
-    if q.device.type == "cpu":
-        w: Tensor = _MeanWeights.apply(q, k, bias, share, rate)
+    if q.device.type == "cpu" and q.dtype in COMPILED:
+        w: Tensor = _MeanWeights.apply(q, k, asked.tolist(), read.tolist(), rate)
         return w
-    scores = torch.bmm(q, k.transpose(1, 2))
-    weights = (scores if bias is None else scores + bias[:, None, :]).softmax(dim=-1)
-    return torch.bmm(share[:, None, :], F.dropout(weights, rate)).squeeze(1)
+    return plain_mean_weights(q, k, asked, read, rate)
+
+
+def plain_mean_weights(q: Tensor, k: Tensor, asked: Tensor, read: Tensor, rate: float) -> Tensor:
+    """The same in torch's operations, for other devices and types."""
+    real = torch.arange(k.shape[2], device=k.device) < read[:, None]  # (B, Ts)
+    counts = torch.arange(q.shape[2], device=q.device) < asked[:, None]  # (B, Tq)
+    bias = q.new_zeros(real.shape).masked_fill(~real & (read > 0)[:, None], -torch.inf)
+    weights = (q @ k.transpose(2, 3) + bias[:, None, None, :]).softmax(dim=-1)  # (B, H, Tq, Ts)
+    share = counts.to(q.dtype) / asked.clamp(min=1)[:, None]  # (B, Tq)
+    mean = share[:, None, None, :] @ F.dropout(weights, rate)  # (B, H, 1, Ts)
+    return mean.squeeze(2) * real[:, None, :]
 
 
 class _MeanWeights(torch.autograd.Function):
@@ -47,62 +57,67 @@ class _MeanWeights(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, bias: Tensor | None, share: Tensor, rate: float
+        ctx: Any, q: Tensor, k: Tensor, asked: list[int], read: list[int], rate: float
     ) -> Tensor:
-        (n, tq, _), ts = q.shape, k.shape[1]
-        learn = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        blocks = _blocks(n, tq, ts)
-        weights = q.new_empty(n if learn else blocks[0].stop, tq, ts)
-        mean = q.new_empty(n, ts)
-        drop = _Dropout(rate, ts) if rate else None
-        for at in blocks:
-            a = weights[at] if learn else weights[: at.stop - at.start]
-            torch.bmm(q[at], k[at].transpose(1, 2), out=a)
-            if bias is not None:
-                a += bias[at, None, :]
-            torch.softmax(a, dim=-1, out=a)
-            if drop is None:
-                torch.bmm(share[at, None, :], a, out=mean[at, None, :])
-            else:
-                drop(a, share[at], mean[at])
-        ctx.save_for_backward(q, k, share, weights)
-        ctx.kept = 1 - rate
-        return mean.div_(1 - rate)
+        from mmer_lib.kernels import average_weights  # numba is imported where it is used
+
+        mean, norm = k.new_zeros(k.shape[:3]), q.new_empty(q.shape[:3])
+        ctx.lots = _lots(rate)
+        ctx.asked, ctx.read, ctx.kept = asked, read, 1 - rate
+        for at, head, scores in _scores(q, k, asked, read):
+            average_weights(scores.numpy(), norm[at].numpy(), mean[at].numpy(), *ctx.lots(head))
+        ctx.save_for_backward(q, k, norm)
+        return mean.mul_(_share(q, asked, rate))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        from mmer_lib.fusion.kernels import push_back
+        from mmer_lib.kernels import push_back
 
-        q, k, share, weights = ctx.saved_tensors
-        grad = grad / ctx.kept
-        grad_q, grad_k = torch.empty_like(q), torch.empty_like(k)
-        blocks = _blocks(*weights.shape)
-        room = torch.empty_like(weights[blocks[0]])
-        for at in blocks:
-            scores = room[: at.stop - at.start]
-            push_back(weights[at].numpy(), share[at].numpy(), grad[at].numpy(), scores.numpy())
-            torch.bmm(scores, k[at], out=grad_q[at])
-            torch.bmm(scores.transpose(1, 2), q[at], out=grad_k[at])
+        q, k, norm = ctx.saved_tensors
+        grad = grad * _share(q, ctx.asked, 1 - ctx.kept)
+        grad_q, grad_k = torch.zeros_like(q), torch.zeros_like(k)
+        for at, head, scores in _scores(q, k, ctx.asked, ctx.read):
+            push_back(scores.numpy(), norm[at].numpy(), grad[at].numpy(), *ctx.lots(head))
+            queries, sources = scores.shape[1:]
+            grad_q[at][:, :queries] = torch.bmm(scores, k[at][:, :sources])
+            grad_k[at][:, :sources] = torch.bmm(scores.transpose(1, 2), q[at][:, :queries])
         return grad_q, grad_k, None, None, None
 
 
-def _blocks(n: int, tq: int, ts: int) -> list[slice]:
-    """Slices of ``range(n)``, as many heads each as stay in the cache."""
-    step = max(1, IN_CACHE // (tq * ts))
-    return [slice(i, min(n, i + step)) for i in range(0, n, step)]
+def _scores(
+    q: Tensor, k: Tensor, asked: list[int], read: list[int]
+) -> Iterator[tuple[tuple[int, slice], int, Tensor]]:
+    """Where some heads of an utterance are, the number of the first, and their scores (n, Tq, Ts).
+
+    Only real frames. The scores stand where those of the heads before stood.
+    """
+    heads = q.shape[1]
+    room = q.new_empty(0)
+    for i, (queries, sources) in enumerate(zip(asked, read, strict=True)):
+        size = queries * sources
+        if not size:
+            continue
+        step = min(heads, max(1, IN_CACHE // size))
+        if step * size > len(room):
+            room = q.new_empty(step * size)
+        for first in range(0, heads, step):
+            at = (i, slice(first, min(first + step, heads)))
+            n = at[1].stop - first
+            scores = room[: n * size].view(n, queries, sources)
+            torch.bmm(q[at][:, :queries], k[at][:, :sources].transpose(1, 2), out=scores)
+            yield at, i * heads + first, scores
 
 
-class _Dropout:
-    """Drops weights in place, in their sign, and averages what is left."""
+def _share(q: Tensor, asked: list[int], rate: float) -> Tensor:
+    """What every query frame counts in the mean, where dropout is made up for: (B, 1, 1)."""
+    return (q.new_tensor(asked).clamp(min=1) * (1 - rate)).reciprocal()[:, None, None]
 
-    def __init__(self, rate: float, columns: int) -> None:
-        from mmer_lib.fusion import kernels  # numba is imported where it is used
 
-        self.kernels = kernels
-        self.dropped = np.uint32(round(rate * kernels.TOP))
-        self.lanes = kernels.seed_lanes(int(torch.randint(1 << 62, ())), columns)
+def _lots(rate: float) -> Any:
+    """The last arguments of the kernels, for a head: seed, head, and what is below is dropped."""
+    from mmer_lib.kernels import TOP
 
-    def __call__(self, weights: Tensor, share: Tensor, mean: Tensor) -> None:
-        arrays = (weights.numpy(), share.numpy(), self.lanes, self.dropped, mean.numpy())
-        self.kernels.drop_and_average(*arrays)
+    seed = np.uint64(int(torch.randint(1 << 62, ())) if rate else 0)
+    dropped = np.uint32(min(TOP - 1, round(rate * TOP)))
+    return lambda head: (seed, head, dropped)

@@ -1,0 +1,334 @@
+"""Loops that torch has no operation for, compiled by numba: a GRU's steps, averaged attention.
+
+What they change: nothing is written to memory that only the next operation would read, nothing is
+computed on padding, and a loop over time costs no Python. What they do not change: the numbers,
+but for rounding. Oracles in the tests are ``torch.nn.GRU`` and ``torch.nn.MultiheadAttention``.
+
+float32 and float64, one thread, arrays contiguous. Compiled on first use and kept on disk by numba,
+so all of it stands in one file: numba compiles a function anew when its own file has changed, and
+does not look at others.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit, types
+from numba.extending import overload
+
+TOP = 1 << 32  # one more than the largest lot of `drop`
+
+# numpy's division, since Python's asks for zero at every element; NaN and infinity are respected.
+_compiled = njit(cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
+_in_order = njit(cache=True, fastmath={"contract"}, error_model="numpy")
+
+
+# -- exp, sigmoid and tanh as loops that vectorise -------------------------------------------------
+# exp(x) = 2^k exp(r), |r| <= ln(2) / 2. Adding 1.5 * 2^(bits of the fraction) rounds x / ln(2) to
+# the whole number k and leaves its bits lowest, from where they are moved into an exponent. ln(2)
+# is subtracted in two parts, of which the first is so short that its product with k is exact (Cody
+# & Waite 1980); exp(r) is a Taylor series. math.exp would be called element by element.
+
+SHIFT32, SHIFT64 = np.float32(1.5 * 2**23), 1.5 * 2.0**52
+HIGH32, HIGH64 = np.float32(355 / 512), float.fromhex("0x1.62e42p-1")
+LOW32, LOW64 = np.float32(math.log(2) - 355 / 512), float.fromhex("0x1.fdf473de6af28p-22")
+
+
+@_in_order
+def _exp32(x):  # type: ignore[no-untyped-def]
+    f = np.float32
+    x = min(max(x, f(-87)), f(88))
+    shifted = f(x * f(1 / math.log(2)) + SHIFT32)
+    k = shifted - SHIFT32
+    r = x - k * HIGH32
+    r = r - k * LOW32
+    p = f(1 / 120) + r * (f(1 / 720) + r * f(1 / 5040))
+    p = f(1) + r * (f(1) + r * (f(1 / 2) + r * (f(1 / 6) + r * (f(1 / 24) + r * p))))
+    exponent = np.int32(shifted.view(np.int32) + np.int32(127))
+    return p * np.int32(exponent << np.int32(23)).view(np.float32)
+
+
+@_in_order
+def _exp64(x):  # type: ignore[no-untyped-def]
+    x = min(max(x, -708.0), 709.0)
+    shifted = np.float64(x * (1 / math.log(2)) + SHIFT64)
+    k = shifted - SHIFT64
+    r = x - k * HIGH64
+    r = r - k * LOW64
+    p = 1 / 39916800 + r * (1 / 479001600 + r / 6227020800)
+    p = 1 / 40320 + r * (1 / 362880 + r * (1 / 3628800 + r * p))
+    p = 1 / 24 + r * (1 / 120 + r * (1 / 720 + r * (1 / 5040 + r * p)))
+    p = 1 + r * (1 + r * (1 / 2 + r * (1 / 6 + r * p)))
+    exponent = np.int64(shifted.view(np.int64) + np.int64(1023))
+    return p * np.int64(exponent << np.int64(52)).view(np.float64)
+
+
+def exp(x: Any) -> Any:
+    """e^x in the type of x, for compiled loops; 0 and infinity are cut to the nearest number."""
+
+
+def sigmoid(x: Any) -> Any:
+    """1 / (1 + e^-x) in the type of x, for compiled loops."""
+
+
+def tanh(x: Any) -> Any:
+    """2 sigmoid(2 x) - 1 in the type of x, for compiled loops; exact to rounding of 1, not of x."""
+
+
+@overload(exp, inline="always")
+def _exp(x):  # type: ignore[no-untyped-def]
+    return (lambda x: _exp32(x)) if x is types.float32 else (lambda x: _exp64(x))
+
+
+@overload(sigmoid, inline="always")
+def _sigmoid(x):  # type: ignore[no-untyped-def]
+    if x is types.float32:
+        return lambda x: np.float32(1) / (np.float32(1) + _exp32(-x))
+    return lambda x: 1.0 / (1.0 + _exp64(-x))
+
+
+@overload(tanh, inline="always")
+def _tanh(x):  # type: ignore[no-untyped-def]
+    if x is types.float32:
+        two = np.float32(2)
+        return lambda x: two / (np.float32(1) + _exp32(-two * x)) - np.float32(1)
+    return lambda x: 2.0 / (1.0 + _exp64(-2.0 * x)) - 1.0
+
+
+@_compiled
+def add_product(out, x, w):  # type: ignore[no-untyped-def]
+    """out (m, J) += x (m, K) @ w (K, J), for small matrices: no call, no copy.
+
+    Two rows of out and four of w at a time, so that every number that is loaded counts twice.
+    """
+    m, k_all = x.shape
+    fours = k_all - k_all % 4
+    for i in range(0, m - 1, 2):
+        for k in range(0, fours, 4):
+            _add_fours(out[i], out[i + 1], x[i], x[i + 1], w, k)
+        for k in range(fours, k_all):
+            for j in range(w.shape[1]):
+                out[i, j] += x[i, k] * w[k, j]
+                out[i + 1, j] += x[i + 1, k] * w[k, j]
+    if m % 2:
+        for k in range(k_all):
+            for j in range(w.shape[1]):
+                out[m - 1, j] += x[m - 1, k] * w[k, j]
+
+
+@_compiled
+def _add_fours(first, second, x, y, w, k):  # type: ignore[no-untyped-def]
+    a, b, c, d = w[k], w[k + 1], w[k + 2], w[k + 3]
+    x0, x1, x2, x3 = x[k], x[k + 1], x[k + 2], x[k + 3]
+    y0, y1, y2, y3 = y[k], y[k + 1], y[k + 2], y[k + 3]
+    for j in range(len(first)):
+        first[j] += x0 * a[j] + x1 * b[j] + x2 * c[j] + x3 * d[j]
+        second[j] += y0 * a[j] + y1 * b[j] + y2 * c[j] + y3 * d[j]
+
+
+# -- a bidirectional GRU: see recurrence.py for the formulas and the layout ------------------------
+
+
+@_compiled
+def gru_forward(gates, w, b, sizes, out, recurrent):  # type: ignore[no-untyped-def]
+    """From the inputs' share ``gates`` (2, N, 3h) to states ``out`` (2, N, h).
+
+    ``gates`` are then r, z and n themselves, and ``recurrent`` (2, N, h) is W_n h + b_n. ``w``
+    (2, h, 3h), ``b`` (2, 3h). Steps t = 0 .. T - 1 have ``sizes[t]`` sequences, one after the other
+    in N, the longest first; direction 1 goes from the last step to the first.
+    """
+    h, steps = out.shape[2], len(sizes)
+    starts = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
+    room = np.empty((sizes[0], 3 * h), out.dtype)  # W h + b of a step
+    zero = np.zeros(h, out.dtype)
+    for way in range(2):
+        for s in range(steps):
+            t = s if way == 0 else steps - 1 - s
+            u = t - 1 if way == 0 else t + 1  # the step before
+            old = 0 if s == 0 else min(sizes[t], sizes[u])  # sequences that have a step before
+            for i in range(sizes[t]):
+                room[i] = b[way]
+            add_product(room[:old], out[way, starts[u] : starts[u] + old], w[way])
+            for i in range(sizes[t]):
+                here = starts[t] + i
+                state = out[way, starts[u] + i] if i < old else zero
+                _step(gates[way, here], room[i], state, out[way, here], recurrent[way, here])
+
+
+@_compiled
+def _step(gates, share, state, out, recurrent):  # type: ignore[no-untyped-def]
+    """One sequence, one step. Loops over few arrays each, as LLVM vectorises only these."""
+    h = len(state)
+    r, z, n = gates[:h], gates[h : 2 * h], gates[2 * h :]
+    for j in range(2 * h):
+        gates[j] = sigmoid(gates[j] + share[j])
+    for j in range(h):
+        recurrent[j] = share[2 * h + j]
+    for j in range(h):
+        n[j] = tanh(n[j] + r[j] * recurrent[j])
+    for j in range(h):
+        out[j] = n[j] + z[j] * (state[j] - n[j])
+
+
+@_compiled
+def gru_backward(grad, gates, w, sizes, out, recurrent, to_gates, to_n, before):  # type: ignore[no-untyped-def]
+    """From the gradient of the states, ``grad`` (2, N, h), to those of what they are made of.
+
+    ``to_gates`` (2, N, 3h): of W h + b; ``to_n`` (2, N, h): of the inputs' share of n (those of r
+    and z are the same as of W h + b). ``before`` (2, N, h): the states before. ``w`` (2, 3h, h);
+    the rest as ``gru_forward`` left it.
+    """
+    h, steps = out.shape[2], len(sizes)
+    starts = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
+    for way in range(2):
+        back = np.zeros((sizes[0], h), out.dtype)  # gradient of a state from the steps after it
+        for s in range(steps - 1, -1, -1):
+            t = s if way == 0 else steps - 1 - s
+            u = t - 1 if way == 0 else t + 1
+            old = 0 if s == 0 else min(sizes[t], sizes[u])
+            for i in range(sizes[t]):
+                here = starts[t] + i
+                if i < old:
+                    before[way, here] = out[way, starts[u] + i]
+                else:
+                    before[way, here] = 0
+                _step_back(
+                    back[i], grad[way, here], gates[way, here], before[way, here],
+                    recurrent[way, here], to_gates[way, here], to_n[way, here],
+                )  # fmt: skip
+            first = starts[t]
+            add_product(back[:old], to_gates[way, first : first + old], w[way])
+
+
+@_compiled
+def _step_back(back, grad, gates, before, recurrent, to_gates, to_n):  # type: ignore[no-untyped-def]
+    """One sequence, one step; ``back`` is left with what goes to the state before by z."""
+    h = len(back)
+    r, z, n = gates[:h], gates[h : 2 * h], gates[2 * h :]
+    to_r, to_z, to_product = to_gates[:h], to_gates[h : 2 * h], to_gates[2 * h :]
+    one = to_n.dtype.type(1)
+    for j in range(h):
+        back[j] += grad[j]
+    for j in range(h):
+        to_z[j] = back[j] * (before[j] - n[j]) * z[j] * (one - z[j])
+    for j in range(h):
+        to_n[j] = back[j] * (one - z[j]) * (one - n[j] * n[j])
+    for j in range(h):
+        to_r[j] = to_n[j] * recurrent[j] * r[j] * (one - r[j])
+    for j in range(h):
+        to_product[j] = to_n[j] * r[j]
+    for j in range(h):
+        back[j] *= z[j]
+
+
+# -- attention that is only averaged: see fusion/mean_attention.py ---------------------------------
+# Dropout draws a lot for every weight, from a generator for each column of each head (xorshift,
+# Marsaglia 2003). They are started from a seed alone, so that the backward pass draws the same lots
+# anew and no weight has to be kept.
+
+
+@_compiled
+def average_weights(scores, norm, mean, seed, head, dropped):  # type: ignore[no-untyped-def]
+    """mean (n, >= Ts): the sum over query frames of softmax(scores) (n, Tq, Ts) after dropout.
+
+    ``norm`` (n, >= Tq) becomes the logarithm of the sum of each row's exponentials. ``scores`` are
+    used up. A weight is dropped with probability ``dropped`` / 2^32; nothing is scaled. ``head``:
+    the number of the first of these n heads among all.
+    """
+    n, queries, sources = scores.shape
+    for i in range(n):
+        total = mean[i, :sources]
+        total[:] = 0
+        lanes = _start_lanes(seed, head + i, sources) if dropped else np.empty(0, np.uint32)
+        for t in range(queries):
+            row = scores[i, t]
+            top = _largest(row)
+            whole = _exponentials(row, top)
+            norm[i, t] = top + np.log(whole)
+            part = 1 / whole
+            if dropped:
+                _draw(lanes)
+                for j in range(sources):
+                    total[j] += row[j] * part if lanes[j] >= dropped else part * 0
+            else:
+                for j in range(sources):
+                    total[j] += row[j] * part
+
+
+@_compiled
+def push_back(scores, norm, grad, seed, head, dropped):  # type: ignore[no-untyped-def]
+    """``scores`` as given to ``average_weights`` become their gradient, from that of mean, grad."""
+    n, queries, sources = scores.shape
+    kept = np.empty(sources, scores.dtype)  # the gradient of a row's weights
+    for i in range(n):
+        kept[:] = grad[i, :sources]
+        lanes = _start_lanes(seed, head + i, sources) if dropped else np.empty(0, np.uint32)
+        for t in range(queries):
+            row = scores[i, t]
+            _weights(row, norm[i, t])
+            if dropped:
+                _draw(lanes)
+                for j in range(sources):
+                    kept[j] = grad[i, j] if lanes[j] >= dropped else kept[j] * 0
+            common = kept[0] * 0
+            for j in range(sources):
+                common += row[j] * kept[j]
+            for j in range(sources):
+                row[j] *= kept[j] - common
+
+
+@_compiled
+def _start_lanes(seed, head, n):  # type: ignore[no-untyped-def]
+    """The states of ``n`` generators, none of them zero: (n,) uint32.
+
+    SplitMix64 (Steele, Lea & Flood 2014), as Vigna (2014) advises to start xorshift generators.
+    """
+    lanes = np.empty(n, np.uint32)
+    state = _mix(np.uint64(seed) + np.uint64(head) * np.uint64(0x9E3779B97F4A7C15))
+    for j in range(n):
+        state += np.uint64(0x9E3779B97F4A7C15)
+        lanes[j] = np.uint32(_mix(state) >> np.uint64(32)) | np.uint32(1)
+    return lanes
+
+
+@_compiled
+def _mix(z):  # type: ignore[no-untyped-def]
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@_compiled
+def _draw(lanes):  # type: ignore[no-untyped-def]
+    """The next lot of every generator, in place."""
+    for j in range(len(lanes)):
+        lot = lanes[j]
+        lot = np.uint32(lot ^ np.uint32(lot << np.uint32(13)))
+        lot = np.uint32(lot ^ np.uint32(lot >> np.uint32(17)))
+        lanes[j] = np.uint32(lot ^ np.uint32(lot << np.uint32(5)))
+
+
+@njit(cache=True, fastmath=True)  # a comparison that minds NaN would be made one by one
+def _largest(row):  # type: ignore[no-untyped-def]
+    top = row[0]
+    for j in range(len(row)):
+        top = max(top, row[j])
+    return top
+
+
+@_compiled
+def _exponentials(row, top):  # type: ignore[no-untyped-def]
+    """exp(row - top) in place, and their sum."""
+    whole = top * 0
+    for j in range(len(row)):
+        row[j] = exp(row[j] - top)
+        whole += row[j]
+    return whole
+
+
+@_compiled
+def _weights(row, norm):  # type: ignore[no-untyped-def]
+    for j in range(len(row)):
+        row[j] = exp(row[j] - norm)
