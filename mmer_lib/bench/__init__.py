@@ -8,11 +8,13 @@ from mmer_lib.bench.baseline import build_plain, plain_name
 from mmer_lib.bench.epoch import bench_epoch
 from mmer_lib.bench.measure import Say, Settings, describe_machine
 from mmer_lib.bench.steps import bench_steps
+from mmer_lib.bench.study import bench_study
 
 # What can be measured, in this order; each gives one table.
 PARTS: dict[str, Callable[[Settings, Say], pd.DataFrame]] = {
     "steps": bench_steps,
     "epoch": bench_epoch,
+    "study": bench_study,
 }
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "Settings",
     "bench_epoch",
     "bench_steps",
+    "bench_study",
     "build_plain",
     "describe_machine",
     "plain_name",

@@ -32,6 +32,7 @@ def bench(
     \b
     steps   a training step and an evaluation at the paper's sizes: 2 minutes, 3 GB
     epoch   an epoch on utterances as long as IEMOCAP's: 5 minutes, 3 GB
+    study   the import, the help, and the studies ci and quick: 10 minutes, 2 cores
     """
     from mmer_lib.bench import PARTS, Settings, describe_machine
 
