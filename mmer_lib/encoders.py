@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from mmer_lib.errors import InputError, unknown
 from mmer_lib.recurrence import COMPILED, packed_gru
 
-LONG = 64  # steps, from which on a loop of our own pays
+COMPILED_FROM = 2  # steps, from which on the compiled loop pays
 FRONTS = ("none", "project", "convolve", "mix")
 
 
@@ -73,10 +73,10 @@ def run_gru(gru: nn.GRU, x: Tensor, mask: Tensor, front: nn.Module | None = None
     starts at the last real step. A sequence without a real step gives zeros. ``front`` maps single
     frames before that.
 
-    Long sequences on a CPU go through the loop of ``mmer_lib.recurrence``, which differs from
-    torch's module by rounding.
+    Sequences on a CPU go through the loop of ``mmer_lib.recurrence``, which differs from torch's
+    module by rounding, but for those of a single step.
     """
-    compiled = x.device.type == "cpu" and x.dtype in COMPILED and x.shape[1] >= LONG
+    compiled = x.device.type == "cpu" and x.dtype in COMPILED and x.shape[1] >= COMPILED_FROM
     if front is not None and not compiled:
         x = front(x)
     if not compiled and bool(mask.all()):

@@ -19,6 +19,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from typing import Any
 import pandas as pd
 
 import mmer_lib
-from mmer_lib.corpora import load_corpus
+from mmer_lib.corpora import Corpus, load_corpus
 from mmer_lib.errors import InputError, unknown
 from mmer_lib.fusion import FUSIONS
 from mmer_lib.matching import fusion_parameters, matched
@@ -120,10 +121,16 @@ def run_grid(
     """
     tables = []
     for cell in cells:
-        corpus = load_corpus("synthetic", **cell)
+        corpus = _embed(*cell.items())
         runs = run_plan(replace(plan, corpus=corpus), store, jobs, _plan_name(name, cell))
         tables.append(runs.assign(**cell))
     return pd.concat(tables, ignore_index=True)
+
+
+@lru_cache(maxsize=4)
+def _embed(*options: tuple[str, Any]) -> Corpus:
+    """The corpus of a cell, made once for its runs and the tracks that follow them."""
+    return load_corpus("synthetic", **dict(options))
 
 
 def _plan_name(name: str, cell: Mapping[str, Any]) -> str:
@@ -148,7 +155,7 @@ def track_grid(
         here = (runs[list(cell)] == pd.Series(cell)).all(axis=1)
         if not here.any():
             raise InputError(f"track {track}: no run of {cell}: give the cells of the grid")
-        corpus = load_corpus("synthetic", **cell)
+        corpus = _embed(*cell.items())
         tables.append(run_track(track, runs[here], store, corpus, jobs=jobs).assign(**cell))
     return pd.concat(tables, ignore_index=True)
 

@@ -109,15 +109,16 @@ class _Source:
         """Class probabilities (n, C) without the frames ``cuts``."""
 
         def cut(modality: str, row: int, frames: np.ndarray) -> np.ndarray:
-            mine = modality == self.name and row in cuts
-            return np.delete(frames, cuts[row], axis=0) if mine else frames
+            return np.delete(frames, cuts[row], axis=0) if row in cuts else frames
 
         device = next(self.model.parameters()).device
-        part = replace(self.part, partners=None).with_change(cut)
+        alone = replace(self.part, partners=None, modalities=(self.name,)).with_change(cut)
         pieces = []
         for start in range(0, len(self.rows), EVAL_BATCH):
             chunk = self.rows[start : start + EVAL_BATCH]
-            batch = replace(part.collate(chunk), partner=self.part.collate(chunk).partner)
+            whole, short = self.part.collate(chunk), alone.collate(chunk)
+            frames = whole.sequences | short.sequences, whole.masks | short.masks
+            batch = replace(whole, sequences=frames[0], masks=frames[1])
             logits = self.model(batch.to(device)).logits
             pieces.append(logits.softmax(dim=-1).double().cpu().numpy())
         return np.concatenate(pieces)

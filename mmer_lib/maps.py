@@ -33,6 +33,7 @@ from mmer_lib.model import ModelConfig, Recognizer
 from mmer_lib.train import EVAL_BATCH
 
 WEIGHTS_BYTES = 1 << 26  # of one pair's weights in a batch: 64 MiB
+Planted = dict[tuple[str, str], list[int]]  # of an utterance: (modality, role) -> frames
 
 
 def attention_maps(model: Recognizer, part: Part, row: int) -> dict[Pair, np.ndarray]:
@@ -49,12 +50,12 @@ def attention_frame(model: Recognizer, part: Part, rows: np.ndarray) -> pd.DataF
 
     Columns: id, query, source, head, query_frame, source_frame, weight.
     """
-    pieces = []
+    pieces, ids = [], _ids(part)
     for row, maps in iterate_maps(model, part, rows):
         for (query, source), weights in maps.items():
             head, tq, ts = np.indices(weights.shape).reshape(3, -1)
             piece = {"head": head, "query_frame": tq, "source_frame": ts, "weight": weights.ravel()}
-            where = {"id": _id(part, row), "query": query, "source": source}
+            where = {"id": ids[row], "query": query, "source": source}
             pieces.append(pd.DataFrame(where | piece))
     columns = ["id", "query", "source", "head", "query_frame", "source_frame", "weight"]
     return pd.concat(pieces, ignore_index=True) if pieces else pd.DataFrame(columns=columns)
@@ -67,7 +68,7 @@ def entropy_frame(model: Recognizer, part: Part, rows: np.ndarray) -> pd.DataFra
     block's mass. Columns: id, query, source, head, entropy. Sources of one frame are left out
     (log 1 = 0).
     """
-    records = []
+    records, ids = [], _ids(part)
     for row, maps in iterate_maps(model, part, rows):
         for (query, source), weights in maps.items():
             if weights.shape[-1] < 2:
@@ -76,7 +77,7 @@ def entropy_frame(model: Recognizer, part: Part, rows: np.ndarray) -> pd.DataFra
             rows_of = weights / np.maximum(weights.sum(axis=-1, keepdims=True), tiny)
             terms = -rows_of * np.log(np.maximum(rows_of, tiny))
             share = terms.sum(axis=-1).mean(axis=-1) / np.log(weights.shape[-1])  # (H,)
-            where = {"id": _id(part, row), "query": query, "source": source}
+            where = {"id": ids[row], "query": query, "source": source}
             records += [where | {"head": h, "entropy": float(e)} for h, e in enumerate(share)]
     return pd.DataFrame(records, columns=["id", "query", "source", "head", "entropy"])
 
@@ -93,6 +94,7 @@ def own_mass(model: Recognizer, part: Part, rows: np.ndarray) -> pd.DataFrame:
     Raises ``InputError`` for a model in which every pair has an attention of its own.
     """
     check_joint(model)
+    ids = _ids(part)
     records: list[dict[str, Any]] = []
     for row, maps in iterate_maps(model, part, rows):
         for query in dict.fromkeys(query for query, _ in maps):
@@ -100,7 +102,7 @@ def own_mass(model: Recognizer, part: Part, rows: np.ndarray) -> pd.DataFrame:
             chance = (query in sources) / len(sources)
             block = maps.get((query, query), np.zeros_like(maps[query, sources[0]]))
             mass = block.sum(axis=-1).mean(axis=-1)  # (H,)
-            where = {"id": _id(part, row), "query": query, "present": len(sources)}
+            where = {"id": ids[row], "query": query, "present": len(sources)}
             records += [
                 where | {"head": h, "mass": float(x), "chance": chance} for h, x in enumerate(mass)
             ]
@@ -149,14 +151,14 @@ def partner_swap(
     check_query(model.config)
     rows = part.rows if rows is None else rows
     own, other = swap_askers(part, rows, seed)
-    records = []
+    records, ids = [], _ids(part)
     both = zip(
         iterate_maps(model, own, own.rows), iterate_maps(model, other, own.rows), strict=True
     )
     for (row, before), (_, after) in both:
         for (query, source), weights in before.items():
             change = weights.mean(axis=1) - after[query, source].mean(axis=1)  # (H, Ts)
-            where = {"id": _id(part, row), "query": query, "source": source}
+            where = {"id": ids[row], "query": query, "source": source}
             moved = 0.5 * abs(change).sum(axis=1)  # (H,)
             records += [where | {"head": h, "moved": float(x)} for h, x in enumerate(moved)]
     return pd.DataFrame(records, columns=["id", "query", "source", "head", "moved"])
@@ -221,14 +223,13 @@ def event_mass(model: Recognizer, part: Part, rows: np.ndarray | None = None) ->
     check_time(model.config)
     rows = part.rows if rows is None else rows
     kind = part.corpus.utterances["kind"].to_numpy(dtype=str)
-    by_id = dict(iter(events[events["role"].isin(["ask", "answer", "decoy"])].groupby("id")))
+    planted, ids = _planted(events), _ids(part)
     together = _read_together(model)
     records: list[dict[str, Any]] = []
     for row, maps in iterate_maps(model, part, rows[kind[rows] != "additive"]):
-        planted = by_id.get(_id(part, row))
-        if planted is not None:
-            for record in _masses(maps, planted, together):
-                records.append({"id": _id(part, row), "kind": kind[row], **record})
+        if ids[row] in planted:
+            for record in _masses(maps, planted[ids[row]], together):
+                records.append({"id": ids[row], "kind": kind[row], **record})
     columns = ["id", "kind", "query", "source", "asked", "role", "mass", "chance", "lift", "heads"]
     return _add_best_head(pd.DataFrame(records, columns=columns))
 
@@ -249,18 +250,27 @@ def has_lookups(corpus: Corpus) -> bool:
     return corpus.events is not None and "answer" in set(corpus.events["role"])
 
 
+def _planted(events: pd.DataFrame) -> dict[str, Planted]:
+    """The frames of every utterance's look-up, by its id."""
+    found: dict[str, Planted] = {}
+    columns = (events[name].tolist() for name in ("id", "modality", "role", "frame"))
+    for name, modality, role, frame in zip(*columns, strict=True):
+        if role in ("ask", "answer", "decoy"):
+            found.setdefault(name, {}).setdefault((modality, role), []).append(int(frame))
+    return found
+
+
 def _masses(
-    maps: dict[Pair, np.ndarray], planted: pd.DataFrame, together: set[str]
+    maps: dict[Pair, np.ndarray], planted: Planted, together: set[str]
 ) -> Iterator[dict[str, Any]]:
     """The records of one utterance; ``heads`` (H,) is the mass of every head."""
-    asker = set(planted.loc[planted["role"] == "ask", "modality"])
+    asker = {modality for modality, role in planted if role == "ask"}
     for (query, source), weights in maps.items():
         abar = weights.mean(axis=1)  # (H, Ts)
         blocks = sum(q == query for q, _ in maps) if query in together else 1
-        inside = planted[planted["modality"] == source]
         for role in ("answer", "decoy"):
-            frames = inside.loc[inside["role"] == role, "frame"].to_numpy(int)
-            if len(frames):
+            frames = planted.get((source, role))
+            if frames:
                 heads = abar[:, frames].mean(axis=1)  # (H,)
                 mass, chance = float(heads.mean()), 1 / (blocks * abar.shape[1])
                 yield {"query": query, "source": source, "asked": query in asker, "role": role,
@@ -338,5 +348,6 @@ def _batch_size(model: Recognizer, part: Part, rows: np.ndarray) -> int:
     return max(1, min(EVAL_BATCH, WEIGHTS_BYTES // one))
 
 
-def _id(part: Part, row: int) -> str:
-    return str(part.corpus.utterances["id"].iloc[row])
+def _ids(part: Part) -> list[str]:
+    """The ids of the corpus, by row: looked up at once, as pandas takes its time for each."""
+    return [str(name) for name in part.corpus.utterances["id"]]

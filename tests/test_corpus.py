@@ -11,7 +11,7 @@ import pytest
 import torch
 from small import CLASSES, PADDED, WIDTHS, learnable_corpus, small_corpus, small_table
 
-from mmer_lib.corpora import MODALITIES, Corpus, Ragged, base, load_corpus
+from mmer_lib.corpora import MODALITIES, Corpus, Ragged, base, batches, load_corpus
 from mmer_lib.corpora.batches import Part, Scaler
 from mmer_lib.errors import InputError
 
@@ -347,6 +347,26 @@ def test_the_scaler_is_numpys_mean_and_deviation_over_the_real_frames_of_trainin
         frames = np.concatenate([corpus.features[m][i] for i in rows]).astype(np.float64)
         np.testing.assert_allclose(scaler.mean[m], frames.mean(axis=0), atol=1e-6)
         np.testing.assert_allclose(scaler.std[m], frames.std(axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("together", [1, 40, 1 << 18])
+def test_the_scaler_has_the_bits_of_one_utterance_after_the_other(monkeypatch, together):
+    """By Chan's formula, written out; whatever is looked at together."""
+    monkeypatch.setattr(batches, "TOGETHER", together)
+    corpus = load_corpus("synthetic", utterances=60, missing=0.2, longest=20)
+    rows = np.random.default_rng(0).permutation(60)[:40]
+    scaler = Scaler.fit(corpus, rows, MODALITIES)
+    for m in MODALITIES:
+        n, mean, squares = 0, np.zeros(corpus.widths[m]), np.zeros(corpus.widths[m])
+        for x in (corpus.features[m][i].astype(np.float64) for i in rows):
+            if len(x):
+                shift = x.mean(axis=0) - mean
+                around = ((x - x.mean(axis=0)) ** 2).sum(axis=0)
+                squares += around + shift**2 * n * len(x) / (n + len(x))
+                mean += shift * len(x) / (n + len(x))
+                n += len(x)
+        np.testing.assert_array_equal(scaler.mean[m], mean.astype(np.float32))
+        np.testing.assert_array_equal(scaler.std[m], np.sqrt(squares / n).astype(np.float32))
 
 
 def test_the_scaler_sees_nothing_but_its_rows():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,6 +25,7 @@ from mmer_lib.corpora.batches import Batch, Part, pair_up
 from mmer_lib.corpora.synthetic import synthetic
 from mmer_lib.errors import InputError
 from mmer_lib.faithfulness import (
+    _Source,
     deletion_check,
     deletion_means,
     deletion_summary,
@@ -72,6 +75,28 @@ def said_corpus(looks: list[list[int]], says: list[list[list[float]]]) -> Corpus
 
 def part_of(corpus: Corpus, **options) -> Part:
     return Part(corpus, np.arange(len(corpus)), ("audio", "text"), **options)
+
+
+def test_a_cut_answers_as_the_whole_part_with_that_modality_changed():
+    """The same bits, also where the frames are changed before and another utterance asks."""
+    corpus = small_corpus(12)
+    model = small_model("cross-AVT", corpus)
+    rows = np.arange(12)
+    first = Part(corpus, rows, corpus.modalities, partners=pair_up(corpus, rows, 0))
+    part = first.with_change(lambda modality, row, frames: frames[::-1])
+    cuts = {row: np.array([0]) for row in range(12) if len(corpus.features["audio"][row]) > 1}
+
+    def cut(modality: str, row: int, frames: np.ndarray) -> np.ndarray:
+        mine = modality == "audio" and row in cuts
+        return np.delete(frames, cuts[row], axis=0) if mine else frames
+
+    batch = part.with_change(cut).collate(part.rows)
+    batch = replace(batch, partner=part.collate(part.rows).partner)
+    with torch.no_grad():
+        expected = model(batch).logits.softmax(dim=-1).double().numpy()
+    source = _Source(model, part, "audio", part.rows, [])
+    np.testing.assert_array_equal(source.answers(cuts), expected)
+    assert (source.answers({}) != expected).any()
 
 
 SAYS = [[4.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 2.0]]  # of three frames, for three classes

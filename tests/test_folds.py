@@ -364,3 +364,21 @@ def test_a_part_with_no_utterance_is_refused_by_name(missing):
     corpus = corpus_of([0, 1, 0], published={"fold01": cells})
     with pytest.raises(InputError, match=f"the {missing} part of fold 0"):
         corpus.folds("published")
+
+
+def test_folds_that_are_asked_for_again_are_those_that_were_drawn():
+    corpus = talk()
+    first = corpus.folds("by-speaker", 3, 1)
+    assert all(a is b for a, b in zip(corpus.folds("by-speaker", 3, 1), first, strict=True))
+    others = [("by-speaker", 3, 2), ("by-speaker", 4, 1), ("random", 3, 1)]
+    for asked in others:
+        assert corpus.folds(*asked)[0] is not first[0]
+    corpus.folds("by-speaker", 3, 1).pop()
+    assert len(corpus.folds("by-speaker", 3, 1)) == 3
+
+
+def test_what_is_refused_is_refused_after_folds_were_drawn():
+    corpus = talk()
+    corpus.folds("by-speaker", 3)
+    with pytest.raises(InputError):
+        corpus.folds("by-speaker", 3.0)

@@ -22,7 +22,7 @@ SIZES = [4, 5, 9]  # h: multiples of four and not, as the compiled product has a
 @pytest.fixture
 def always(monkeypatch):
     """Sequences of any length go through the loop."""
-    monkeypatch.setattr(encoders, "LONG", 0)
+    monkeypatch.setattr(encoders, "COMPILED_FROM", 0)
 
 
 def small_gru(hidden: int = 4, dtype: torch.dtype = torch.float64) -> nn.GRU:
@@ -92,7 +92,7 @@ def test_a_front_of_single_frames_is_the_same_on_packed_and_padded_frames(monkey
     encoder = SequenceEncoder(EncoderConfig(features=5, width=8, front="project")).double()
     x, mask = inputs(LENGTHS["unsorted"])
     padded, _ = encoder(x, mask)
-    monkeypatch.setattr(encoders, "LONG", 0)
+    monkeypatch.setattr(encoders, "COMPILED_FROM", 0)
     packed, _ = encoder(x, mask)
     torch.testing.assert_close(packed, padded, rtol=0, atol=1e-13)
     parameters = [x, *encoder.parameters()]
@@ -104,14 +104,14 @@ def test_a_front_of_single_frames_is_the_same_on_packed_and_padded_frames(monkey
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("steps", [encoders.LONG - 1, encoders.LONG])
+@pytest.mark.parametrize("steps", [encoders.COMPILED_FROM - 1, encoders.COMPILED_FROM])
 def test_only_long_sequences_go_through_the_loop(monkeypatch, steps):
     used = []
     loop = encoders.packed_gru
     monkeypatch.setattr(encoders, "packed_gru", lambda *a: used.append(1) or loop(*a))
     gru, x = small_gru(dtype=torch.float32), torch.randn(2, steps, 5)
     found = run_gru(gru, x, torch.ones(2, steps, dtype=torch.bool))
-    assert len(used) == (steps >= encoders.LONG)
+    assert len(used) == (steps >= encoders.COMPILED_FROM)
     torch.testing.assert_close(found, gru(x)[0], rtol=1e-5, atol=1e-6)
 
 

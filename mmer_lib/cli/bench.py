@@ -34,6 +34,7 @@ def bench(
     epoch   an epoch on utterances as long as IEMOCAP's: 5 minutes, 3 GB
     grid    what the paper's study costs: an epoch of each configuration, 5 minutes
     sweep   two processes beside one, their start-up and memory: 10 minutes, 5 GB, 3 on disk
+    study   the import, the help, and the studies ci and quick: 10 minutes, 2 cores
     """
     from mmer_lib.bench import PARTS, Settings, describe_machine
 

@@ -252,7 +252,15 @@ class Corpus:
         """Train, dev and test parts: see :func:`mmer_lib.corpora.folds.make_folds`."""
         from mmer_lib.corpora.folds import make_folds
 
-        return make_folds(self, protocol, n_folds, seed)
+        asked = f"{protocol!r} {n_folds!r} {seed!r}"
+        if asked not in self._drawn:
+            self._drawn[asked] = make_folds(self, protocol, n_folds, seed)
+        return list(self._drawn[asked])
+
+    @cached_property
+    def _drawn(self) -> dict[str, list[Fold]]:
+        """The folds that were asked for: on a small corpus they cost as much as half an epoch."""
+        return {}
 
     def save(self, path: str | Path) -> Path:
         """Write the corpus folder: see :func:`mmer_lib.corpora.folder.save_corpus`."""

@@ -21,6 +21,9 @@ from mmer_lib.errors import InputError
 Change = Callable[[str, int, np.ndarray], np.ndarray]
 
 
+TOGETHER = 1 << 18  # numbers that a scaler looks at together: 2 MB of float64
+
+
 @dataclass(frozen=True)
 class Batch:
     """Padded sequences with their masks, labels (B,) int64 and corpus rows (B,) int64."""
@@ -81,17 +84,35 @@ def _moments(ragged: Ragged, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     n = 0
     mean = np.zeros(ragged.width)
     squares = np.zeros(ragged.width)
-    for i in rows:  # Chan, Golub & LeVeque (1983): stable, and memory stays small
-        x = np.asarray(ragged[int(i)], dtype=np.float64)
-        if not len(x):
-            continue
-        shift = x.mean(axis=0) - mean
-        squares += ((x - x.mean(axis=0)) ** 2).sum(axis=0) + shift**2 * n * len(x) / (n + len(x))
-        mean += shift * len(x) / (n + len(x))
-        n += len(x)
+    for length, own, around in _moments_of_each(ragged, rows):
+        shift = own - mean  # Chan, Golub & LeVeque (1983): stable, and memory stays small
+        squares += around + shift**2 * n * length / (n + length)
+        mean += shift * length / (n + length)
+        n += length
     std = np.sqrt(squares / max(n, 1))
     std[std < 1e-8] = 1.0
     return mean.astype(np.float32), std.astype(np.float32)
+
+
+def _moments_of_each(
+    ragged: Ragged, rows: np.ndarray
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Of each utterance that has frames: how many, their mean (F,), squares around it (F,).
+
+    Utterances of one length are worked on together, some MB at a time: many are short.
+    """
+    rows = rows[ragged.lengths[rows] > 0]
+    taken = np.cumsum(ragged.lengths[rows]) * ragged.width // TOGETHER
+    for some in np.split(rows, np.flatnonzero(np.diff(taken)) + 1):
+        lengths = ragged.lengths[some]
+        mean, around = np.empty((2, len(some), ragged.width))
+        for length in np.unique(lengths):
+            alike = np.flatnonzero(lengths == length)
+            frames = ragged.offsets[some[alike], None] + np.arange(length)
+            x = ragged.values[frames].astype(np.float64)  # (n, T, F)
+            mean[alike] = x.mean(axis=1)
+            around[alike] = ((x - mean[alike, None]) ** 2).sum(axis=1)
+        yield from zip(lengths.tolist(), mean, around, strict=True)
 
 
 @dataclass(frozen=True)
