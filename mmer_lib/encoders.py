@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from mmer_lib.errors import InputError, unknown
 from mmer_lib.recurrence import COMPILED, packed_gru
 
-COMPILED_FROM = 2  # steps, from which on the compiled loop pays
 FRONTS = ("none", "project", "convolve", "mix")
 
 
@@ -73,16 +72,17 @@ def run_gru(gru: nn.GRU, x: Tensor, mask: Tensor, front: nn.Module | None = None
     starts at the last real step. A sequence without a real step gives zeros. ``front`` maps single
     frames before that.
 
-    Sequences on a CPU go through the loop of ``mmer_lib.recurrence``, which differs from torch's
-    module by rounding, but for those of a single step.
+    On a CPU the steps are those of ``mmer_lib.recurrence``, which differ from torch's module by
+    rounding.
     """
-    compiled = x.device.type == "cpu" and x.dtype in COMPILED and x.shape[1] >= COMPILED_FROM
+    compiled = x.device.type == "cpu" and x.dtype in COMPILED
     if front is not None and not compiled:
         x = front(x)
     if not compiled and bool(mask.all()):
         out: Tensor = gru(x)[0]
         return out
-    lengths = mask.sum(dim=1).clamp(min=1).cpu()
+    real = mask.sum(dim=1)
+    lengths = real.clamp(min=1).cpu()
     packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     if compiled:
         data = packed.data if front is None else front(packed.data)  # of real frames alone
@@ -90,7 +90,7 @@ def run_gru(gru: nn.GRU, x: Tensor, mask: Tensor, front: nn.Module | None = None
     else:
         packed = gru(packed)[0]
     out, _ = nn.utils.rnn.pad_packed_sequence(packed, True, total_length=x.shape[1])
-    return out * mask.unsqueeze(-1)  # (B, T, D)
+    return out if bool(real.all()) else out * mask.unsqueeze(-1)  # (B, T, D)
 
 
 def _build_front(config: EncoderConfig) -> tuple[nn.Module, int]:

@@ -44,8 +44,8 @@ from mmer_lib.store import SEMANTICS, STORED_PARTS, ResultStore, spec_key
 from mmer_lib.train import TrainConfig, build_model, fit, predict
 from mmer_lib.workers import as_finished
 
-# What workers share: this, and what torch imports at the first training step.
-PRELOAD = ("mmer_lib.sweep", "torch._dynamo")
+# What workers share: this, and what is imported at the first training step.
+PRELOAD = ("mmer_lib.sweep", "mmer_lib.kernels", "torch._dynamo")
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from mmer_lib.losses import check_losses, drop_one, extra_loss, parse_losses, wr
 from mmer_lib.model import ModelConfig, Recognizer
 
 SELECT = ("accuracy", "loss")
-EVAL_BATCH = 256
+EVAL_BATCH, EVAL_FRAMES = 256, 1 << 15  # utterances, and frames of a modality, scored together
 
 
 @dataclass(frozen=True)
@@ -200,8 +200,12 @@ def _train_epoch(
 
 @torch.no_grad()
 def predict(model: Recognizer, part: Part, batch_size: int = EVAL_BATCH) -> Predictions:
-    """Class probabilities of every utterance of ``part``, in its order; dropout off."""
+    """Class probabilities of every utterance of ``part``, in its order; dropout off.
+
+    Batches are smaller where utterances are long, so that memory stays as it is in training.
+    """
     model.eval()
+    batch_size = max(1, min(batch_size, EVAL_FRAMES // part.longest))
     device = next(model.parameters()).device
     probabilities = [
         model(batch.to(device)).logits.softmax(dim=-1).float().cpu().numpy()

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from mmer_lib import encoders
 from mmer_lib.encoders import EncoderConfig, SequenceEncoder, run_gru
 
 LENGTHS = {
@@ -17,12 +16,6 @@ LENGTHS = {
     "one": [6],
 }
 SIZES = [4, 5, 9]  # h: multiples of four and not, as the compiled product has a remainder
-
-
-@pytest.fixture
-def always(monkeypatch):
-    """Sequences of any length go through the loop."""
-    monkeypatch.setattr(encoders, "COMPILED_FROM", 0)
 
 
 def small_gru(hidden: int = 4, dtype: torch.dtype = torch.float64) -> nn.GRU:
@@ -44,7 +37,7 @@ def by_torch(gru: nn.GRU, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("hidden", SIZES)
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
-def test_outputs_and_gradients_are_those_of_torchs_module(always, lengths, hidden):
+def test_outputs_and_gradients_are_those_of_torchs_module(lengths, hidden):
     gru, (x, mask) = small_gru(hidden), inputs(lengths)
     expected, found = by_torch(gru, x, mask), run_gru(gru, x, mask)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
@@ -55,7 +48,7 @@ def test_outputs_and_gradients_are_those_of_torchs_module(always, lengths, hidde
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
-def test_in_single_precision_it_is_as_near_to_the_truth_as_torch_is(always):
+def test_in_single_precision_it_is_as_near_to_the_truth_as_torch_is():
     exact, (x, mask) = small_gru(60), inputs([6, 3, 5])
     rounded = small_gru(60, torch.float32)
     rounded.load_state_dict({k: v.float() for k, v in exact.state_dict().items()})
@@ -66,7 +59,7 @@ def test_in_single_precision_it_is_as_near_to_the_truth_as_torch_is(always):
     assert ours < 1e-6
 
 
-def test_large_inputs_saturate_and_stay_finite(always):
+def test_large_inputs_saturate_and_stay_finite():
     gru, (x, mask) = small_gru(dtype=torch.float32), inputs([6, 2], torch.float32)
     found = run_gru(gru, 1e4 * x, mask)
     torch.testing.assert_close(found, by_torch(gru, 1e4 * x, mask), rtol=0, atol=1e-6)
@@ -74,7 +67,7 @@ def test_large_inputs_saturate_and_stay_finite(always):
     assert torch.isfinite(x.grad).all()
 
 
-def test_a_number_that_is_none_is_not_hidden(always):
+def test_a_number_that_is_none_is_not_hidden():
     gru, (x, mask) = small_gru(dtype=torch.float32), inputs([6, 6], torch.float32)
     x.data[0, 3] = torch.nan
     found = run_gru(gru, x, mask)
@@ -82,17 +75,16 @@ def test_a_number_that_is_none_is_not_hidden(always):
     assert not found[1].isnan().any()
 
 
-def test_what_stands_in_the_padding_changes_nothing(always):
+def test_what_stands_in_the_padding_changes_nothing():
     gru, (x, mask) = small_gru(), inputs(LENGTHS["unsorted"])
     assert torch.equal(run_gru(gru, x, mask), run_gru(gru, x.where(mask[..., None], 1e9), mask))
 
 
-def test_a_front_of_single_frames_is_the_same_on_packed_and_padded_frames(monkeypatch):
+def test_a_front_of_single_frames_is_the_same_on_packed_and_padded_frames():
     torch.manual_seed(0)
     encoder = SequenceEncoder(EncoderConfig(features=5, width=8, front="project")).double()
     x, mask = inputs(LENGTHS["unsorted"])
-    padded, _ = encoder(x, mask)
-    monkeypatch.setattr(encoders, "COMPILED_FROM", 0)
+    padded = by_torch(encoder.gru, encoder.front(x), mask)
     packed, _ = encoder(x, mask)
     torch.testing.assert_close(packed, padded, rtol=0, atol=1e-13)
     parameters = [x, *encoder.parameters()]
@@ -104,23 +96,12 @@ def test_a_front_of_single_frames_is_the_same_on_packed_and_padded_frames(monkey
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("steps", [encoders.COMPILED_FROM - 1, encoders.COMPILED_FROM])
-def test_only_long_sequences_go_through_the_loop(monkeypatch, steps):
-    used = []
-    loop = encoders.packed_gru
-    monkeypatch.setattr(encoders, "packed_gru", lambda *a: used.append(1) or loop(*a))
-    gru, x = small_gru(dtype=torch.float32), torch.randn(2, steps, 5)
-    found = run_gru(gru, x, torch.ones(2, steps, dtype=torch.bool))
-    assert len(used) == (steps >= encoders.COMPILED_FROM)
-    torch.testing.assert_close(found, gru(x)[0], rtol=1e-5, atol=1e-6)
-
-
-def test_half_precision_is_left_to_torch(always):
+def test_half_precision_is_left_to_torch():
     gru, (x, mask) = small_gru(dtype=torch.bfloat16), inputs([6, 6], torch.bfloat16)
     torch.testing.assert_close(run_gru(gru, x, mask), gru(x)[0])
 
 
-def test_a_sequence_that_is_missing_gives_zeros(always):
+def test_a_sequence_that_is_missing_gives_zeros():
     gru, (x, mask) = small_gru(), inputs([6, 0])
     out = run_gru(gru, x, mask)
     assert not out[1].any()

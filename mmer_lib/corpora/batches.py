@@ -141,6 +141,13 @@ class Part:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def longest(self) -> int:
+        """Frames of the longest sequence of any modality, at least 1; a change is not counted."""
+        frames = [int(self.corpus.features[m].lengths[self.rows].max()) for m in self.modalities]
+        padded = [(self.pad_to or {}).get(m, 1) for m in self.modalities]
+        return max(1, *frames, *padded)
+
     def batches(
         self, size: int, rng: np.random.Generator | None = None, pool: int = 1
     ) -> Iterator[Batch]:

@@ -54,7 +54,7 @@ PROFILES: dict[str, Settings] = {
     "paper": {
         "03": {
             "folds": 5, "seeds": 10, "epochs": 100, "patience": 10, "lr": 0.001, "batch_size": 32,
-            "width": 120, "heads": 6, "replicates": 10, "oddity_folds": 5,
+            "pool": 16, "width": 120, "heads": 6, "replicates": 10, "oddity_folds": 5,
         },
     },
 }  # fmt: skip
