@@ -28,7 +28,7 @@ WITHIN = {("experiments", "sweep"), ("experiments", "store"), ("experiments", "r
     ("train", "losses"), ("maps", "train"), ("faithfulness", "train"), ("faithfulness", "maps"),
     ("sweep", "store"), ("robustness", "sweep"), ("robustness", "store"),
     ("cli", "pipeline"), ("cli", "teaching"), ("teaching", "pipeline"), ("book", "pipeline"),
-    ("cli", "book"), ("encoders", "recurrence"),
+    ("cli", "book"), ("encoders", "recurrence"), ("bench", "sweep"), ("bench", "store"),
 }  # fmt: skip
 ROOT = ("mmer_lib", "errors", "options")  # the version, and the user's mistake: known everywhere
 HEAVY = ("numpy", "pandas", "torch", "matplotlib", "sklearn", "scipy", "nbformat")

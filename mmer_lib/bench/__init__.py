@@ -5,17 +5,25 @@ from collections.abc import Callable
 import pandas as pd
 
 from mmer_lib.bench.baseline import build_plain, plain_name
+from mmer_lib.bench.growth import bench_growth
 from mmer_lib.bench.measure import Say, Settings, describe_machine
 from mmer_lib.bench.steps import bench_steps
+from mmer_lib.bench.zoo import bench_zoo
 
 # What can be measured, in this order; each gives one table.
-PARTS: dict[str, Callable[[Settings, Say], pd.DataFrame]] = {"steps": bench_steps}
+PARTS: dict[str, Callable[[Settings, Say], pd.DataFrame]] = {
+    "steps": bench_steps,
+    "growth": bench_growth,
+    "zoo": bench_zoo,
+}
 
 __all__ = [
     "PARTS",
     "Say",
     "Settings",
+    "bench_growth",
     "bench_steps",
+    "bench_zoo",
     "build_plain",
     "describe_machine",
     "plain_name",

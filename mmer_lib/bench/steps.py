@@ -55,15 +55,12 @@ def make_batch(config: ModelConfig, size: int) -> Batch:
     )
 
 
-class Way:
+class Steps:
     """A model with its optimiser and a batch, ready to take steps."""
 
-    def __init__(self, name: str, way: str, batch_size: int, device: str = "cpu") -> None:
-        ours = Recognizer(parse_configuration(name if way == "ours" else plain_name(name)))
-        self.model = ours if way == "ours" else build_plain(plain_name(name), ours)
-        self.model.to(device)
-        self.batch = make_batch(self.model.config, batch_size).to(device)
-        self.optimizer = torch.optim.Adam(self.model.parameters())
+    def __init__(self, model: Recognizer, batch: Batch) -> None:
+        self.model, self.batch = model, batch
+        self.optimizer = torch.optim.Adam(model.parameters())
 
     def train(self) -> None:
         """One step of Adam."""
@@ -77,6 +74,15 @@ class Way:
         """One forward pass."""
         self.model.eval()
         self.model(self.batch)
+
+
+class Way(Steps):
+    """Ours, or the plain way in the released code's precision, at the paper's sizes."""
+
+    def __init__(self, name: str, way: str, batch_size: int, device: str = "cpu") -> None:
+        ours = Recognizer(parse_configuration(name if way == "ours" else plain_name(name)))
+        model = ours if way == "ours" else build_plain(plain_name(name), ours)
+        super().__init__(model.to(device), make_batch(model.config, batch_size).to(device))
 
 
 def _time_ways(name: str, settings: Settings) -> dict[str, Any]:

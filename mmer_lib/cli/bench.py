@@ -14,22 +14,42 @@ from mmer_lib.errors import InputError, check_whole, unknown
 if TYPE_CHECKING:
     import pandas as pd
 
+# Part -> the function of mmer_lib.plots that draws its table, also the file's name; its alt text.
+FIGURES = {
+    "growth": (
+        "growth",
+        "CPU seconds of a training step and peak memory, on logarithmic axes, over frames of "
+        "audio, utterances a step, modalities and runs, with fitted exponents, for self- and "
+        "cross-attention, our way and torch's own modules",
+    ),
+    "zoo": (
+        "zoo_cost",
+        "Bars of every fusion: parameters, matrix products, milliseconds of a training step and "
+        "peak memory, beside what the encoders alone cost",
+    ),
+}
+
 
 @app.command(epilog=example("mmer bench steps --repeats 3 --json runs/bench.json"))
 def bench(
     parts: Annotated[
-        list[str] | None, typer.Argument(metavar="[PART ...]", help="steps, or all of them.")
+        list[str] | None, typer.Argument(metavar="[PART ...]", help="steps, growth, zoo, or all.")
     ] = None,
     repeats: Annotated[int, typer.Option(help="Of what is timed; medians are shown.")] = 5,
     batch_size: Annotated[int, typer.Option(help="Utterances a step.")] = 32,
     written: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Keep the tables, too.")
     ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Draw growth and zoo there.")
+    ] = None,
 ) -> None:
     """Time ours beside the released code's way: float64, torch's modules, weights formed.
 
     \b
     steps   a training step and an evaluation at the paper's sizes: 2 minutes, 3 GB
+    growth  how time and memory grow with lengths, batch, modalities, runs: 15 minutes, 7 GB
+    zoo     what every fusion costs at the size of an average utterance: 8 minutes
     """
     from mmer_lib.bench import PARTS, Settings, describe_machine
 
@@ -48,10 +68,21 @@ def bench(
         table = PARTS[part](Settings(repeats, batch_size), _tell)
         typer.echo(f"\n{part}\n{_shown(table)}")
         report[part] = json.loads(table.to_json(orient="records", double_precision=15))
+        _draw(part, table, figures)
         if written is not None:  # after each, so that a long bench that is stopped leaves some
             written.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if written is not None:
         typer.echo(f"\n{written}")
+
+
+def _draw(part: str, table: pd.DataFrame, folder: Path | None) -> None:
+    """The figure of a part, where it has one and a folder is given."""
+    if folder is None or part not in FIGURES:
+        return
+    from mmer_lib import plots
+
+    name, alt = FIGURES[part]
+    typer.echo(plots.save(getattr(plots, name)(table), name, folder, alt))
 
 
 def _shown(table: pd.DataFrame) -> str:
