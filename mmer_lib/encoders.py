@@ -74,8 +74,12 @@ def run_gru(gru: nn.GRU, x: Tensor, mask: Tensor) -> Tensor:
     starts at the last real step. A sequence without a real step gives zeros.
 
     Long sequences on a CPU learn by the loop of ``mmer_lib.recurrence``, which differs from torch's
-    module by rounding and takes a third of its time where lengths differ.
+    module by rounding and takes a third of its time where lengths differ. Where products are in
+    half precision (autocast), a CPU's GRU stays in that of its parameters.
     """
+    if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        with torch.autocast("cpu", enabled=False):
+            return run_gru(gru, x.type_as(gru.all_weights[0][0]), mask)
     lengths = mask.sum(dim=1).clamp(min=1)
     if x.device.type == "cpu" and torch.is_grad_enabled() and x.shape[1] >= LONG:
         return bidirectional_gru(gru, x, lengths) * mask.unsqueeze(-1)

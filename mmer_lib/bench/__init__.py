@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pandas as pd
 
 from mmer_lib.bench.baseline import build_plain, plain_name
+from mmer_lib.bench.gpu import bench_gpu
 from mmer_lib.bench.growth import bench_growth
-from mmer_lib.bench.measure import Say, Settings, describe_machine
+from mmer_lib.bench.measure import Say, Settings, check_device, describe_machine
 from mmer_lib.bench.steps import bench_steps
 from mmer_lib.bench.zoo import bench_zoo
 
@@ -15,16 +16,21 @@ PARTS: dict[str, Callable[[Settings, Say], pd.DataFrame]] = {
     "steps": bench_steps,
     "growth": bench_growth,
     "zoo": bench_zoo,
+    "gpu": bench_gpu,
 }
+ON_CUDA = ("steps", "gpu")  # what --device cuda measures; all but gpu runs on a CPU
 
 __all__ = [
+    "ON_CUDA",
     "PARTS",
     "Say",
     "Settings",
+    "bench_gpu",
     "bench_growth",
     "bench_steps",
     "bench_zoo",
     "build_plain",
+    "check_device",
     "describe_machine",
     "plain_name",
 ]

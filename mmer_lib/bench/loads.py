@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from mmer_lib.bench.baseline import build_plain
-from mmer_lib.bench.measure import Peak, in_fresh_process, one_thread
+from mmer_lib.bench.measure import in_fresh_process, one_thread, peak_of
 from mmer_lib.bench.steps import Steps, make_batch
 from mmer_lib.encoders import LONG
 from mmer_lib.fusion import MultiHeadAttention
@@ -45,11 +45,7 @@ def weigh(fields: dict[str, Any]) -> float:
     load = Load(**fields)
     with one_thread():
         _load_kernels(load)
-        one = load.steps()
-        with Peak() as held:
-            one.train()
-            one.train()
-    return held.more
+        return peak_of(load.steps().take_two)
 
 
 def _load_kernels(load: Load) -> None:

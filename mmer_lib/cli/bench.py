@@ -33,10 +33,12 @@ FIGURES = {
 @app.command(epilog=example("mmer bench steps --repeats 3 --json runs/bench.json"))
 def bench(
     parts: Annotated[
-        list[str] | None, typer.Argument(metavar="[PART ...]", help="steps, growth, zoo, or all.")
+        list[str] | None,
+        typer.Argument(metavar="[PART ...]", help="steps, growth, zoo, gpu, or all."),
     ] = None,
     repeats: Annotated[int, typer.Option(help="Of what is timed; medians are shown.")] = 5,
     batch_size: Annotated[int, typer.Option(help="Utterances a step.")] = 32,
+    device: Annotated[str, typer.Option(help="cpu; of steps and gpu cuda or cuda:N.")] = "cpu",
     written: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Keep the tables, too.")
     ] = None,
@@ -48,24 +50,28 @@ def bench(
 
     \b
     steps   a training step and an evaluation at the paper's sizes: 2 minutes, 3 GB
-    growth  how time and memory grow with lengths, batch, modalities, runs: 15 minutes, 7 GB
-    zoo     what every fusion costs at the size of an average utterance: 8 minutes
+    growth  how time and memory grow with lengths, batch, modalities, runs
+    zoo     what every fusion costs at the size of an average utterance
+    gpu     steps and runs of the paper's grid, 1 to 8 at once: --device cuda only
     """
-    from mmer_lib.bench import PARTS, Settings, describe_machine
+    from mmer_lib.bench import PARTS, Settings, check_device, describe_machine
 
-    chosen = list(PARTS) if "all" in (parts or []) else parts or ["steps"]
+    chosen = _parts_of(device) if "all" in (parts or []) else parts or ["steps"]
     for part in chosen:
         if part not in PARTS:
             raise unknown("part of the bench", part, [*PARTS, "all"])
+        if part not in _parts_of(device):
+            raise InputError(f"{part} is not measured with --device {device}: {_other(device)}")
+    check_device(device)
     check_whole("repeats", repeats, at_least=1)
     check_whole("batch-size", batch_size, at_least=1)
     if written is not None and not written.parent.is_dir():
         raise InputError(f"--json {written}: there is no folder {written.parent}; make it first")
-    machine = describe_machine()
+    machine = describe_machine(device)
     typer.echo("\n".join(f"{key}: {value}" for key, value in machine.items()))
     report: dict[str, object] = {"machine": machine}
     for part in chosen:
-        table = PARTS[part](Settings(repeats, batch_size), _tell)
+        table = PARTS[part](Settings(repeats, batch_size, device), _tell)
         typer.echo(f"\n{part}\n{_shown(table)}")
         report[part] = json.loads(table.to_json(orient="records", double_precision=15))
         _draw(part, table, figures)
@@ -73,6 +79,17 @@ def bench(
             written.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if written is not None:
         typer.echo(f"\n{written}")
+
+
+def _parts_of(device: str) -> list[str]:
+    """What can be measured on a device, in the order of the table of parts."""
+    from mmer_lib.bench import ON_CUDA, PARTS
+
+    return [part for part in PARTS if (part in ON_CUDA if device != "cpu" else part != "gpu")]
+
+
+def _other(device: str) -> str:
+    return "add --device cuda" if device == "cpu" else f"{', '.join(_parts_of(device))} are"
 
 
 def _draw(part: str, table: pd.DataFrame, folder: Path | None) -> None:

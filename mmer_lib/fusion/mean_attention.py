@@ -34,12 +34,18 @@ def mean_weights(
 
     Shapes as above. Differentiable once, for q and k.
     """
-    if q.device.type == "cpu":
+    if _has_kernels(q):
         w: Tensor = _MeanWeights.apply(q, k, bias, share, rate)
         return w
     scores = torch.bmm(q, k.transpose(1, 2))
     weights = (scores if bias is None else scores + bias[:, None, :]).softmax(dim=-1)
     return torch.bmm(share[:, None, :], F.dropout(weights, rate)).squeeze(1)
+
+
+def _has_kernels(q: Tensor) -> bool:
+    """Whether the loops of a CPU can be used: not in half precision, nor seen by a compiler."""
+    whole = q.dtype in (torch.float32, torch.float64)
+    return q.device.type == "cpu" and whole and not torch.compiler.is_compiling()
 
 
 class _MeanWeights(torch.autograd.Function):
