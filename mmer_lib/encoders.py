@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from mmer_lib.errors import InputError, unknown
@@ -73,8 +74,11 @@ def run_gru(gru: nn.GRU, x: Tensor, mask: Tensor, front: nn.Module | None = None
     frames before that.
 
     On a CPU the steps are those of ``mmer_lib.recurrence``, which differ from torch's module by
-    rounding.
+    rounding. Under autocast a CPU's GRU stays in the precision of its parameters.
     """
+    if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        with torch.autocast("cpu", enabled=False):
+            return run_gru(gru, x.to(gru.all_weights[0][0].dtype), mask, front)
     compiled = x.device.type == "cpu" and x.dtype in COMPILED
     if front is not None and not compiled:
         x = front(x)

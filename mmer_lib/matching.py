@@ -126,7 +126,7 @@ def _attention_products(
 
 
 # The fused attention of CPUs, which torch's own counter does not know.
-_FUSED = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_products}
+FUSED = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_products}
 
 
 def cost_frame(names: Iterable[str], corpus: Corpus, utterances: int = 32) -> pd.DataFrame:
@@ -134,8 +134,8 @@ def cost_frame(names: Iterable[str], corpus: Corpus, utterances: int = 32) -> pd
 
     Columns: ``name``, ``fusion_parameters``, ``parameters`` (trained in all) and ``megaflops``: a
     million floating-point operations of matrix products in one forward pass, for an utterance,
-    as the mean over the first ``utterances`` in one batch (padding included). Recurrent layers and
-    element-wise operations are not counted: they are the same for all.
+    as the mean over the first ``utterances`` in one batch (padding included, but for that of the
+    recurrent layers, which is not computed). Element-wise operations are not counted.
     """
     rows = np.arange(min(utterances, len(corpus)))
     found = []
@@ -143,7 +143,7 @@ def cost_frame(names: Iterable[str], corpus: Corpus, utterances: int = 32) -> pd
         config = parse_configuration(name).for_corpus(corpus)
         model = Recognizer(config).eval()
         part = Part(corpus, rows, config.modalities, None, config.pad_to, config.dtype)
-        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_FUSED) as counter:
+        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=FUSED) as counter:
             model(part.collate(rows), need_weights=False)
         found.append(
             {

@@ -41,7 +41,7 @@ from mmer_lib.model import (
     parse_configuration,
 )
 from mmer_lib.store import SEMANTICS, STORED_PARTS, ResultStore, spec_key
-from mmer_lib.train import TrainConfig, build_model, fit, predict
+from mmer_lib.train import TrainConfig, build_model, check_precision, fit, predict
 from mmer_lib.workers import as_finished
 
 # What workers share: this, and what is imported at the first training step.
@@ -117,6 +117,7 @@ class Plan:
         for config in configs:
             with torch.device("meta"):  # what does not fit is told of before the first run
                 check_losses(losses, Recognizer(config))
+            check_precision(self.train, config)
         folds = self.corpus.folds(self.protocol, self.n_folds, self.fold_seed)
         shared = {
             "corpus": self.corpus.fingerprint,
@@ -206,13 +207,13 @@ def estimate_cost(config: ModelConfig, corpus: Corpus) -> float:
 
 def execute(run: Run, corpus: Corpus, store: ResultStore) -> str:
     """Train, score once on test at the end, and store one run; returns its key."""
-    with _one_thread(), _same_bits(run.train.device):
+    with _one_thread(), same_bits(run.train.device):
         started = perf_counter()
         parts = make_parts(run.config, run.fold, corpus)
         model = build_model(run.config, _seed(run))
-        watch = _test_watcher(parts["test"]) if run.train.score_test else None
+        watch = _test_watcher(parts["test"], run.train.amp) if run.train.score_test else None
         fitted = fit(model, parts["train"], parts["dev"], run.train, _seed(run), watch)
-        predictions = {part: predict(model, parts[part]) for part in ("dev", "test")}
+        predictions = {p: predict(model, parts[p], amp=run.train.amp) for p in ("dev", "test")}
         seconds = perf_counter() - started
     scores = metrics.scores(predictions["test"].labels, predictions["test"].probabilities)
     row = _row(run, corpus) | scores | {
@@ -306,8 +307,8 @@ def _seed(run: Run) -> int:
     return int(np.random.SeedSequence([run.seed, run.fold.index]).generate_state(1)[0])
 
 
-def _test_watcher(test: Part) -> Any:
-    return lambda model: {"test_accuracy": predict(model, test).accuracy}
+def _test_watcher(test: Part, amp: bool) -> Any:
+    return lambda model: {"test_accuracy": predict(model, test, amp=amp).accuracy}
 
 
 @contextmanager
@@ -322,7 +323,7 @@ def _one_thread() -> Iterator[None]:
 
 
 @contextmanager
-def _same_bits(device: str) -> Iterator[None]:
+def same_bits(device: str) -> Iterator[None]:
     """On CUDA only kernels that give the same bits every time, and no TF32; as before afterwards.
 
     A CPU needs none of this.

@@ -15,7 +15,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmer_lib.corpora.batches import Part
+from mmer_lib.corpora.batches import Batch, Part
 from mmer_lib.errors import InputError, check_number, check_whole, unknown
 from mmer_lib.losses import check_losses, drop_one, extra_loss, parse_losses, write_losses
-from mmer_lib.model import ModelConfig, Recognizer
+from mmer_lib.model import ModelConfig, Output, Recognizer
 
 SELECT = ("accuracy", "loss")
 EVAL_BATCH, EVAL_FRAMES = 256, 1 << 15  # utterances, and frames of a modality, scored together
@@ -48,6 +48,8 @@ class TrainConfig:
     device: str = "cpu"
     pool: int = 1  # batches that are drawn together and sorted by length; 1: of any length
     losses: str = ""  # added to cross-entropy, with weights: "contrastive=0.1,misa=0.3"
+    amp: bool = False  # matrix products in bfloat16, see `forward`
+    compile: bool = False  # the model's forward by torch.compile, see `compile_forward`
 
     def __post_init__(self) -> None:
         if self.select not in SELECT:
@@ -65,6 +67,9 @@ class TrainConfig:
         object.__setattr__(self, "losses", write_losses(parse_losses(self.losses)))
         if not isinstance(self.device, str) or not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
             raise InputError(f"device={self.device!r}: cpu, cuda or cuda:N expected")
+        for name in ("amp", "compile"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name}={getattr(self, name)!r}: true or false expected")
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,10 @@ def fit(
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"device={config.device!r}: this torch sees no CUDA device; use cpu")
     check_losses(parse_losses(config.losses), model)
+    check_precision(config, model.config)
     model.to(config.device)
+    if config.compile:
+        compile_forward(model, train, config)
     with _seeded(seed, config.device):
         return _fit(model, train, dev, config, np.random.default_rng(seed), watch)
 
@@ -147,7 +155,7 @@ def _fit(
     for epoch in range(1, config.epochs + 1):
         started = time.perf_counter()
         train_loss = _train_epoch(model, train, optimizer, config, rng)
-        scored = predict(model, dev)
+        scored = predict(model, dev, amp=config.amp)
         row = {"epoch": epoch, "lr": optimizer.param_groups[0]["lr"], "train_loss": train_loss}
         schedule.step(scored.loss)
         row |= {"dev_loss": scored.loss, "dev_accuracy": scored.accuracy}
@@ -185,11 +193,13 @@ def _train_epoch(
     lots = rng.spawn(1)[0] if "missing_view" in weights else None  # the order stays as without it
     for batch in train.batches(config.batch_size, rng, config.pool):
         batch = batch.to(config.device)
-        output = model(batch)
+        output = forward(model, batch, config.amp)
         loss = F.cross_entropy(output.logits, batch.labels)
         objective = loss
         if weights:
-            dropped = model(drop_one(batch, lots)) if lots is not None else None
+            dropped = None
+            if lots is not None:
+                dropped = forward(model, drop_one(batch, lots), config.amp)
             objective = loss + extra_loss(output, batch.labels, weights, dropped)
         optimizer.zero_grad(set_to_none=True)
         objective.backward()
@@ -198,8 +208,63 @@ def _train_epoch(
     return total / len(train)
 
 
+def forward(model: Recognizer, batch: Batch, amp: bool = False) -> Output:
+    """What ``model`` says of a batch; with ``amp`` its matrix products are in bfloat16.
+
+    What comes out is in the model's own precision all the same, so that losses and probabilities
+    are computed in it. bfloat16 has the exponents of float32: no gradient becomes zero, and none
+    has to be scaled, as those of float16 do.
+    """
+    if not amp:
+        output: Output = model(batch)
+        return output
+    with torch.autocast(batch.labels.device.type, torch.bfloat16):
+        output = model(batch)
+    fused = replace(
+        output.fused,
+        vectors=output.fused.vectors.float(),
+        losses={name: loss.float() for name, loss in output.fused.losses.items()},
+    )
+    return replace(output, logits=output.logits.float(), fused=fused)
+
+
+def check_precision(config: TrainConfig, model: ModelConfig) -> None:
+    """Raises ``InputError`` where ``amp`` would change nothing."""
+    if config.amp and model.double:
+        raise InputError(
+            f"amp: {model.name!r} computes in float64, where it has no effect: add double=false"
+        )
+
+
+def compile_forward(model: Recognizer, part: Part, config: TrainConfig) -> None:
+    """Compile ``model.forward``, in place, and try it; names of parameters stay.
+
+    Encoders are left as they are: a compiler would unroll the steps of their recurrent layers.
+
+    Raises ``InputError`` where it cannot be compiled; a CPU needs a C++ compiler.
+    """
+    for encoder in model.encoders.values():
+        encoder.forward = torch.compiler.disable(encoder.forward)
+    model.compile(dynamic=True)
+    # Imported here, as they take seconds to load.
+    from torch._dynamo.exc import TorchDynamoException
+    from torch._inductor.exc import InductorError
+
+    batch = part.collate(part.rows[: config.batch_size]).to(config.device)
+    try:
+        with torch.no_grad():
+            forward(model.eval(), batch, config.amp)
+    except (TorchDynamoException, InductorError) as error:
+        raise InputError(
+            f"compile: torch.compile failed ({type(error).__name__}); a CPU needs a C++ compiler "
+            f"(g++), CUDA needs triton. Install it, or leave --compile out"
+        ) from error
+
+
 @torch.no_grad()
-def predict(model: Recognizer, part: Part, batch_size: int = EVAL_BATCH) -> Predictions:
+def predict(
+    model: Recognizer, part: Part, batch_size: int = EVAL_BATCH, amp: bool = False
+) -> Predictions:
     """Class probabilities of every utterance of ``part``, in its order; dropout off.
 
     Batches are smaller where utterances are long, so that memory stays as it is in training.
@@ -208,7 +273,7 @@ def predict(model: Recognizer, part: Part, batch_size: int = EVAL_BATCH) -> Pred
     batch_size = max(1, min(batch_size, EVAL_FRAMES // part.longest))
     device = next(model.parameters()).device
     probabilities = [
-        model(batch.to(device)).logits.softmax(dim=-1).float().cpu().numpy()
+        forward(model, batch.to(device), amp).logits.softmax(dim=-1).float().cpu().numpy()
         for batch in part.batches(batch_size)
     ]
     ids = part.corpus.utterances["id"].to_numpy(dtype=str)[part.rows]

@@ -65,7 +65,7 @@ class _PlainAttention(nn.Module):
             out, _ = self.attentions[owner](q, s, s, need_weights=True)
             vectors.append(masked_mean(out, masks[query]))
         fused = torch.stack(vectors, dim=1)  # (B, n, D)
-        return Fused(fused, torch.ones(fused.shape[:2], dtype=torch.bool))
+        return Fused(fused, torch.ones(fused.shape[:2], dtype=torch.bool, device=fused.device))
 
 
 def _to_torch(ours: nn.Module) -> nn.MultiheadAttention:

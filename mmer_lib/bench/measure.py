@@ -24,6 +24,8 @@ import psutil
 import torch
 
 import mmer_lib
+from mmer_lib.errors import InputError
+from mmer_lib.train import TrainConfig
 
 WARM_UP = 1
 Say = Callable[[str], None]
@@ -114,6 +116,26 @@ class Peak:
 
     def _hold(self) -> float:
         return float(self.process.memory_info().rss / 1e6)
+
+
+def peak_of(work: Callable[[], object], device: str = "cpu") -> float:
+    """MB at the peak of ``work`` above those before; on CUDA of what torch allocates there."""
+    if device == "cpu":
+        with Peak() as held:
+            work()
+        return held.more
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    work()
+    torch.cuda.synchronize(device)
+    return (torch.cuda.max_memory_allocated(device) - before) / 1e6
+
+
+def check_device(device: str) -> None:
+    """Raises ``InputError`` for a device that is no device's name, or not there."""
+    if TrainConfig(device=device).device != "cpu" and not torch.cuda.is_available():
+        raise InputError(f"device={device!r}: this torch sees no CUDA device; use cpu")
 
 
 def describe_machine(device: str = "cpu") -> dict[str, str]:

@@ -14,9 +14,17 @@ import torch
 from torch.nn import functional as F
 
 from mmer_lib.bench.baseline import build_plain, plain_name
-from mmer_lib.bench.measure import Peak, Say, Settings, in_fresh_process, one_thread, take_in_turn
+from mmer_lib.bench.measure import (
+    Say,
+    Settings,
+    in_fresh_process,
+    one_thread,
+    peak_of,
+    take_in_turn,
+)
 from mmer_lib.corpora.batches import Batch
 from mmer_lib.model import ModelConfig, Recognizer, parse_configuration
+from mmer_lib.train import forward
 
 NAMES = ("self-AVT@released,double=false", "cross-AVT@released,double=false")
 WAYS = ("plain", "ours")
@@ -36,7 +44,7 @@ def bench_steps(
         row = {"configuration": name} | _time_ways(name, settings)
         if memory:
             say(f"{name}: memory")
-            given = (settings.batch_size,)
+            given = (settings.batch_size, settings.device)
             row |= {f"mb_{w}": in_fresh_process(measure_memory, name, w, *given) for w in WAYS}
             row["mb_share"] = row["mb_ours"] / row["mb_plain"]
         rows.append(row)
@@ -55,33 +63,46 @@ def make_batch(config: ModelConfig, size: int) -> Batch:
     )
 
 
-def train_step(model: Recognizer, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
+def train_step(
+    model: Recognizer, optimizer: torch.optim.Optimizer, batch: Batch, amp: bool = False
+) -> None:
     """One step on the cross-entropy of a batch."""
     model.train()
     optimizer.zero_grad(set_to_none=True)
-    F.cross_entropy(model(batch).logits, batch.labels).backward()
+    F.cross_entropy(forward(model, batch, amp).logits, batch.labels).backward()
     optimizer.step()
 
 
-class Way:
+class Steps:
     """A model with its optimiser and a batch, ready to take steps."""
 
-    def __init__(self, name: str, way: str, batch_size: int, device: str = "cpu") -> None:
-        ours = Recognizer(parse_configuration(name if way == "ours" else plain_name(name)))
-        self.model = ours if way == "ours" else build_plain(plain_name(name), ours)
-        self.model.to(device)
-        self.batch = make_batch(self.model.config, batch_size).to(device)
-        self.optimizer = torch.optim.Adam(self.model.parameters())
+    def __init__(self, model: Recognizer, batch: Batch, amp: bool = False) -> None:
+        self.model, self.batch, self.amp = model, batch, amp
+        self.optimizer = torch.optim.Adam(model.parameters())
 
     def train(self) -> None:
         """One step of Adam."""
-        train_step(self.model, self.optimizer, self.batch)
+        train_step(self.model, self.optimizer, self.batch, self.amp)
+
+    def take_two(self) -> None:
+        """Two steps: in the second, Adam's state is there."""
+        self.train()
+        self.train()
 
     @torch.no_grad()
     def eval(self) -> None:
         """One forward pass."""
         self.model.eval()
-        self.model(self.batch)
+        forward(self.model, self.batch, self.amp)
+
+
+class Way(Steps):
+    """Ours, or the plain way in the released code's precision, at the paper's sizes."""
+
+    def __init__(self, name: str, way: str, batch_size: int, device: str = "cpu") -> None:
+        ours = Recognizer(parse_configuration(name if way == "ours" else plain_name(name)))
+        model = ours if way == "ours" else build_plain(plain_name(name), ours)
+        super().__init__(model.to(device), make_batch(model.config, batch_size).to(device))
 
 
 def _time_ways(name: str, settings: Settings) -> dict[str, Any]:
@@ -100,11 +121,8 @@ def _with_ratios(seconds: Mapping[str, float]) -> dict[str, Any]:
     return row
 
 
-def measure_memory(name: str, way: str, batch_size: int) -> float:
-    """MB of this process at its peak in two training steps, above what it held before."""
+def measure_memory(name: str, way: str, batch_size: int, device: str = "cpu") -> float:
+    """MB at the peak of two training steps, above what was held before; see ``peak_of``."""
     with one_thread():
-        one = Way(name, way, batch_size)
-        with Peak() as held:
-            one.train()
-            one.train()
-    return held.more
+        one = Way(name, way, batch_size, device)
+        return peak_of(one.take_two, device)

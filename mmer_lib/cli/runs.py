@@ -48,6 +48,10 @@ def sweep(
     heads: Annotated[int, typer.Option(help="Attention heads, H.")] = 6,
     jobs: Annotated[int, typer.Option(help="Worker processes.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    amp: Annotated[bool, typer.Option("--amp", help="Matrix products in bfloat16.")] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="The model by torch.compile.")
+    ] = False,
     losses: Annotated[
         str, typer.Option(metavar="NAME=WEIGHT,...", help="Besides cross-entropy.")
     ] = "",
@@ -75,7 +79,15 @@ def sweep(
         folds,
         seeds,
         train=TrainConfig(
-            epochs, patience, lr, batch_size=batch_size, losses=losses, device=device, pool=pool
+            epochs,
+            patience,
+            lr,
+            batch_size=batch_size,
+            losses=losses,
+            device=device,
+            pool=pool,
+            amp=amp,
+            compile=compiled,
         ),
         model=sizes,
     )

@@ -35,14 +35,14 @@ def mean_weights(q: Tensor, k: Tensor, asked: Tensor, read: Tensor, rate: float 
     Shapes as above. Zero on padding, and where query or source is missing. Differentiable once, for
     q and k.
     """
-    if q.device.type == "cpu" and q.dtype in COMPILED:
+    if q.device.type == "cpu" and q.dtype in COMPILED and not torch.compiler.is_compiling():
         w: Tensor = _MeanWeights.apply(q, k, asked.tolist(), read.tolist(), rate)
         return w
     return plain_mean_weights(q, k, asked, read, rate)
 
 
 def plain_mean_weights(q: Tensor, k: Tensor, asked: Tensor, read: Tensor, rate: float) -> Tensor:
-    """The same in torch's operations, for other devices and types."""
+    """The same in torch's operations: on other devices, in half precision, for a compiler."""
     real = torch.arange(k.shape[2], device=k.device) < read[:, None]  # (B, Ts)
     counts = torch.arange(q.shape[2], device=q.device) < asked[:, None]  # (B, Tq)
     bias = q.new_zeros(real.shape).masked_fill(~real & (read > 0)[:, None], -torch.inf)
