@@ -17,7 +17,7 @@ from matplotlib.colors import to_hex
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmer_lib import plots
+from mmer_lib import encoders, plots
 from mmer_lib.bench import Settings, bench_growth, bench_zoo
 from mmer_lib.bench.flops import count_flops
 from mmer_lib.bench.growth import Sizes, add_exponents, fit_exponent
@@ -136,7 +136,8 @@ def test_the_operations_of_a_model_without_attention_are_those_counted_by_hand()
     assert count_flops(model, given, learn=True) == 2 * front + 2 * gru + gradients + 3 * head
 
 
-def test_the_formula_of_recurrent_layers_is_what_torchs_own_modules_do():
+def test_the_formula_of_recurrent_layers_is_what_torchs_own_modules_do(monkeypatch):
+    monkeypatch.setattr(encoders, "COMPILED", ())
     ours = Load("mean-AT,width=12,heads=3,hidden=5", 2, SHORT).steps()
     with FlopCounterMode(display=False) as counter:
         F.cross_entropy(ours.model.train()(ours.batch).logits, ours.batch.labels).backward()
@@ -193,6 +194,12 @@ def test_tables_without_their_columns_are_refused():
         plots.growth(grown().drop(columns="seconds"))
     with pytest.raises(InputError, match="zoo table without column train_ms"):
         plots.zoo_cost(priced().drop(columns="train_ms"))
+
+
+def test_a_file_in_place_of_the_folder_is_told_before_anything_is_measured(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["bench", "zoo", "--figures", str(tmp_path / "file")]) == 2
+    assert "that is a file, a folder expected" in capsys.readouterr().err
 
 
 def test_the_command_draws_the_parts_that_have_a_figure(tmp_path, monkeypatch, capsys):

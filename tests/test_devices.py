@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from mmer_lib import encoders, train
 from mmer_lib.cli import main
-from mmer_lib.encoders import LONG, run_gru
+from mmer_lib.encoders import run_gru
 from mmer_lib.errors import InputError
 from mmer_lib.fusion import FUSIONS, mean_attention
 from mmer_lib.fusion.mean_attention import mean_weights
@@ -61,15 +61,15 @@ def test_loops_of_the_cpu_are_not_used_on_another_device(monkeypatch):
     def refuse(*_):
         raise AssertionError("a loop of the CPU was used")
 
-    monkeypatch.setattr(encoders, "bidirectional_gru", refuse)
+    monkeypatch.setattr(encoders, "packed_gru", refuse)
     monkeypatch.setattr(mean_attention._MeanWeights, "apply", refuse)
-    q, share = torch.empty(2, 5, 3, device="meta"), torch.empty(2, 5, device="meta")
-    assert mean_weights(q, q, None, share, 0.1).shape == (2, 5)
+    q, frames = torch.empty(2, 1, 5, 3, device="meta"), torch.empty(2, dtype=torch.long)
+    assert mean_weights(q, q, frames.to("meta"), frames.to("meta"), 0.1).shape == (2, 1, 5)
     gru = nn.GRU(3, 2, batch_first=True, bidirectional=True, device="meta")
-    x = torch.empty(2, LONG, 3, device="meta")
-    assert run_gru(gru, x, torch.ones(2, LONG, dtype=torch.bool)).shape == (2, LONG, 4)
+    x = torch.empty(2, 9, 3, device="meta")
+    assert run_gru(gru, x, torch.ones(2, 9, dtype=torch.bool)).shape == (2, 9, 4)
     with pytest.raises(AssertionError, match="a loop"):
-        mean_weights(torch.ones(2, 5, 3), torch.ones(2, 5, 3), None, torch.ones(2, 5))
+        mean_weights(torch.ones(2, 1, 5, 3), torch.ones(2, 1, 5, 3), frames, frames)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)

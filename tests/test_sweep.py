@@ -124,10 +124,11 @@ def test_the_key_changes_with_everything_that_decides_the_numbers(corpus):
     other = {
         "epochs": 3, "patience": 3, "lr": 0.1, "lr_patience": 3, "lr_factor": 0.5,
         "batch_size": 3, "select": "loss", "score_test": True, "losses": "supcon=0.1",
-        "device": "cuda",
+        "device": "cuda", "pool": 2, "compile": True, "amp": True,
     }  # fmt: skip
     assert set(other) == {f.name for f in fields(TrainConfig)}
     variants |= {k: {"train": replace(TRAIN, **{k: value})} for k, value in other.items()}
+    variants["amp"]["configurations"] = NAMES[:1]  # the released one computes in float64
     found = {}
     for what, change in variants.items():
         found[what] = set(keys(make_plan(change.pop("corpus", corpus), **change)))
@@ -370,10 +371,10 @@ def test_on_cuda_only_kernels_that_give_the_same_bits_are_used_and_later_as_befo
 
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     before = settings()
-    with sweep._same_bits("cpu"):
+    with sweep.same_bits("cpu"):
         assert settings() == before
         assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
-    with sweep._same_bits("cuda:0"):
+    with sweep.same_bits("cuda:0"):
         assert settings() == (False, False, True)
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     assert settings() == before

@@ -66,7 +66,7 @@ class Script:
         self.scores = list(zip(accuracies, losses, strict=True))
         self.weights: list[torch.Tensor] = []  # of the classifier, after every epoch
 
-    def __call__(self, model: Recognizer, part: Part) -> SimpleNamespace:
+    def __call__(self, model: Recognizer, part: Part, amp: bool = False) -> SimpleNamespace:
         accuracy, loss = self.scores[len(self.weights)]
         self.weights.append(model.classifier.weight.detach().clone())
         return SimpleNamespace(accuracy=accuracy, loss=loss)

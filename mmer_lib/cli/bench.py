@@ -71,6 +71,8 @@ def bench(
     check_whole("batch-size", batch_size, at_least=1)
     if written is not None and not written.parent.is_dir():
         raise InputError(f"--json {written}: there is no folder {written.parent}; make it first")
+    if figures is not None and figures.exists() and not figures.is_dir():
+        raise InputError(f"--figures {figures}: that is a file, a folder expected")
     machine = describe_machine(device)
     typer.echo("\n".join(f"{key}: {value}" for key, value in machine.items()))
     report: dict[str, object] = {"machine": machine}
@@ -78,9 +80,9 @@ def bench(
         table = PARTS[part](Settings(repeats, batch_size, device), _tell)
         typer.echo(f"\n{part}\n{_shown(table)}")
         report[part] = json.loads(table.to_json(orient="records", double_precision=15))
-        _draw(part, table, figures)
         if written is not None:  # after each, so that a long bench that is stopped leaves some
             written.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        _draw(part, table, figures)
     if written is not None:
         typer.echo(f"\n{written}")
 
