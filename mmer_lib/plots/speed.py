@@ -129,15 +129,12 @@ def zoo_cost(table: pd.DataFrame) -> Figure:
         ax.set_yticks(range(len(shown)), shown["fusion"] if ax is panels[0] else [])
         dress(ax, "", small=True).tick_params(axis="y", length=0)
         ax.set_title(PRICES[price], loc="left", fontsize=9.5, fontweight="bold", color=INK)
-    floor = Line2D(
-        [], [], color=INK, linestyle="--", lw=1, label=f"{FLOOR}: encoders and head alone"
-    )
-    return crown(
-        figure,
-        "What does each fusion cost? Right of the dashed line is what attention adds to the "
-        "encoders that all share",
-        [floor] if FLOOR in set(shown["fusion"]) else [],
-    )
+    if FLOOR not in set(shown["fusion"]):
+        return crown(figure, "What does each fusion cost?")
+    told = f"{FLOOR}: encoders and head alone"
+    floor = Line2D([], [], color=INK, linestyle="--", lw=1, label=told)
+    title = "What does each fusion cost? Right of the dashed line is what it adds to the encoders"
+    return crown(figure, f"{title} that all share", [floor])
 
 
 def _bars(ax: Axes, shown: pd.DataFrame, price: str) -> None:
