@@ -43,7 +43,7 @@ _SORTED_BY = ["study", "configuration", "fold", "seed"]  # columns that every ru
 _DAMAGE = (  # what reading a damaged file may raise
     OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, ZlibError, SafetensorError,
 )  # fmt: skip
-SEMANTICS = 1  # raised when the same configuration would give other numbers than before
+SEMANTICS = 2  # raised when the same configuration would give other numbers than before
 
 
 @dataclass(frozen=True)
