@@ -77,7 +77,7 @@ class Log:
     @property
     def executed(self) -> list[str]:
         """The notebooks that were not up to date."""
-        return [x.split(" … ")[0] for x in self.text.splitlines() if "up to date" not in x]
+        return sorted(x.split(" … ")[0] for x in self.text.splitlines() if "begun" in x)
 
 
 def run(folder: Path, *settings: str, profile: str = "quick", **options) -> list[str]:
@@ -307,22 +307,64 @@ def test_a_kernel_that_dies_is_told(one):
         run(one)
 
 
+WAIT = """import time
+from pathlib import Path
+Path("{own}").touch()
+while not Path("{other}").exists():
+    time.sleep(0.05)"""
+
+
+def write_two(folder: Path, first: str, second: str) -> None:
+    """Two notebooks that do not wait for one another."""
+    write_notebook(folder, "01_data", PARAMETERS, first)
+    write_notebook(folder, "02_attention", PARAMETERS, second)
+
+
+def test_notebooks_that_do_not_wait_for_one_another_are_executed_at_the_same_time(one):
+    write_two(one, WAIT.format(own="a", other="b"), WAIT.format(own="b", other="a"))
+    assert run(one) == ["01_data", "02_attention"]
+
+
+def test_what_has_begun_is_finished_when_another_notebook_fails(one):
+    write_two(one, WAIT.format(own="a", other="b") + "\nraise ValueError('no')",
+              WAIT.format(own="b", other="a") + "\ntime.sleep(1)")  # fmt: skip
+    with pytest.raises(StudyError, match="01_data, cell 3: ValueError: no"):
+        run(one)
+    made = one.parent / "runs" / "quick" / "notebooks"
+    assert sorted(f.name for f in made.glob("*.ipynb")) == [
+        "01_data.failed.ipynb", "02_attention.ipynb",
+    ]  # fmt: skip
+
+
+def test_one_at_a_time_is_in_the_order_of_their_numbers(one):
+    write_two(one, "print(1)", "print(2)")
+    log = Log()
+    run_study(notebooks=one, say=log, jobs=1)
+    assert [line.split(" … ")[0] for line in log.text.splitlines()] == [
+        "01_data", "01_data", "02_attention", "02_attention",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="jobs=0"):
+        run_study(notebooks=one, jobs=0)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_ctrl_c_stops_at_once_and_leaves_no_half_notebook(one):
-    write_notebook(one, "01_data", PARAMETERS, "import time", "print(1)\ntime.sleep(60)")
+    for stem in ("01_data", "02_attention"):
+        write_notebook(one, stem, PARAMETERS, "import time", "print(1)\ntime.sleep(60)")
     code = f"from mmer_lib.pipeline import run_study; run_study(notebooks={str(one)!r})"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
-    partial = one.parent / "runs" / "quick" / "notebooks" / "01_data.partial.ipynb"
+    made = one.parent / "runs" / "quick" / "notebooks"
     deadline = time.monotonic() + 30
-    while not (partial.exists() and '"import time"' in partial.read_text()):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    for partial in (made / "01_data.partial.ipynb", made / "02_attention.partial.ipynb"):
+        while not (partial.exists() and '"import time"' in partial.read_text()):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
     assert process.returncode != 0
     assert errors.splitlines()[-1] == "KeyboardInterrupt"
-    assert list(partial.parent.iterdir()) == []
+    assert list(made.iterdir()) == []
 
 
 # -- what is written -------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ def study(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run folder. [default: runs/PROFILE]")
     ] = None,
+    jobs: Annotated[int, typer.Option(help="Notebooks at the same time.")] = 2,
     refresh: Annotated[
         bool, typer.Option("--refresh", help="Write the outputs back into notebooks/.")
     ] = False,
@@ -37,7 +38,7 @@ def study(
     from mmer_lib.pipeline import StudyError, run_study
 
     try:
-        done = run_study(profile, settings or [], only or [], out, refresh)
+        done = run_study(profile, settings or [], only or [], out, refresh, jobs=jobs)
     except StudyError as error:
         return complain(str(error), 1)
     _describe_study(done)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from functools import partial
@@ -24,18 +23,34 @@ class StudyError(RuntimeError):
     """A notebook that could not be executed, in one line."""
 
 
-def execute(notebook: Notebook, given: Mapping[str, Any], target: Path) -> None:
+class Stop:
+    """What Ctrl-C says to all notebooks that are being executed, each in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.said = Event()
+        self.told: list[Callable[[], object]] = []  # one for each kernel: interrupts its cell
+
+    def say(self) -> None:
+        """Interrupt the cells that run; none begins any more."""
+        self.said.set()
+        for tell in self.told:
+            with suppress(RuntimeError):  # its notebook has ended, and the loop with it
+                tell()
+
+
+def execute(notebook: Notebook, given: Mapping[str, Any], target: Path, stop: Stop) -> None:
     """Execute ``notebook`` with parameters; its copy appears in the folder ``target`` when whole.
 
-    Raises ``StudyError``, or ``InputError`` if that is what a cell raised, and keeps what there is
-    as ``NN_name.failed.ipynb``.
+    ``stop`` may be said from another thread: ``KeyboardInterrupt`` is raised then. Raises
+    ``StudyError``, or ``InputError`` if that is what a cell raised, and keeps what there is as
+    ``NN_name.failed.ipynb``.
     """
     whole = target / notebook.path.name
     partial_copy, failed = (target / f"{notebook.stem}.{w}.ipynb" for w in ("partial", "failed"))
     for stale in (whole, partial_copy, failed):
         stale.unlink(missing_ok=True)
     try:
-        executed = _run_papermill(notebook, given, partial_copy)
+        executed = _run_papermill(notebook, given, partial_copy, stop)
     except KeyboardInterrupt:
         partial_copy.unlink(missing_ok=True)
         raise
@@ -48,15 +63,15 @@ def execute(notebook: Notebook, given: Mapping[str, Any], target: Path) -> None:
     partial_copy.replace(whole)
 
 
-def _run_papermill(notebook: Notebook, given: Mapping[str, Any], copy: Path) -> Any:
+def _run_papermill(notebook: Notebook, given: Mapping[str, Any], copy: Path, stop: Stop) -> Any:
     """The executed node; a cell that fails is a ``StudyError``, or ``InputError`` if it is one."""
     import_nbformat()
     logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of what we checked ourselves
     import papermill
+    from jupyter_core.utils import ensure_event_loop
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    stop = Event()
     try:
         executed = papermill.execute_notebook(
             deepcopy(notebook.node),
@@ -71,10 +86,12 @@ def _run_papermill(notebook: Notebook, given: Mapping[str, Any], copy: Path) -> 
             extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # what fails is in the notebook
         )
     except (PapermillExecutionError, DeadKernelError, _StoppedError) as error:
-        if stop.is_set():
+        if stop.said.is_set():
             raise KeyboardInterrupt from error
         raise _explain(error, notebook, copy) from error
-    if stop.is_set():
+    finally:
+        ensure_event_loop().close()  # this thread's, made by the first call of nbclient
+    if stop.said.is_set():
         raise KeyboardInterrupt
     return executed
 
@@ -94,9 +111,9 @@ class _StoppedError(Exception):
     """Ctrl-C came between two cells."""
 
 
-def _refuse_if(stop: Event, **_: Any) -> None:
+def _refuse_if(stop: Stop, **_: Any) -> None:
     """Called before each cell."""
-    if stop.is_set():
+    if stop.said.is_set():
         raise _StoppedError
 
 
@@ -116,10 +133,10 @@ def _keep_failed(copy: Path, failed: Path) -> str:
     return f"The notebook up to there: {failed}"
 
 
-def _kernel_manager(stop: Event) -> Any:
+def _kernel_manager(stop: Stop) -> Any:
     """The class whose kernels speak over files instead of TCP (where there are such sockets).
 
-    Ctrl-C sets ``stop`` and interrupts the cell, where nbclient would only end the kernel.
+    ``stop`` interrupts the cell, so that the kernel ends as after an error.
     """
     from jupyter_client.manager import AsyncKernelManager
 
@@ -128,12 +145,11 @@ def _kernel_manager(stop: Event) -> Any:
             if os.name == "posix":
                 own = os.environ["JUPYTER_RUNTIME_DIR"]  # of this study: see kernel_environment
                 self.transport, self.ip = "ipc", os.path.join(own, uuid4().hex[:8])
-            with suppress(NotImplementedError, RuntimeError, ValueError):  # not in the main thread
-                asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self.begin_to_stop)
+            loop = asyncio.get_running_loop()
+            stop.told.append(partial(loop.call_soon_threadsafe, self.begin_to_stop))
             await super().start_kernel(**options)
 
         def begin_to_stop(self) -> None:
-            stop.set()
             self.stopping = asyncio.ensure_future(self.interrupt_if_alive())
 
         async def interrupt_if_alive(self) -> None:

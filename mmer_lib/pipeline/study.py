@@ -8,8 +8,9 @@ was made from), ``store/`` and ``verdicts.csv``. A notebook is executed again wh
 parameters, the library, the data it names or a notebook that filled its store has changed. It is
 written beside and renamed when whole; one that fails is kept as ``NN_name.failed.ipynb``.
 
-Kernels run in the notebooks' folder, and every path given to them is relative to it, so that no
-path of a machine enters an output.
+Notebooks that do not wait for one another are executed two at a time. Kernels run in the notebooks'
+folder, and every path given to them is relative to it, so that no path of a machine enters an
+output.
 """
 
 from __future__ import annotations
@@ -17,20 +18,21 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mmer_lib.errors import InputError, unknown
-from mmer_lib.pipeline.execute import execute, kernel_environment
+from mmer_lib.errors import InputError, check_whole, unknown
+from mmer_lib.pipeline.execute import Stop, execute, kernel_environment
 from mmer_lib.pipeline.notebooks import (
     Notebook,
     code_hash,
+    import_nbformat,
     read_notebooks,
     renew_prose,
     text_hash,
@@ -39,6 +41,7 @@ from mmer_lib.pipeline.notebooks import (
 from mmer_lib.pipeline.parameters import Settings, find_notebooks, read_settings
 
 PLACES = ("store", "figures", "results")  # parameters that say where something is written
+OWN_RUNS = ("06_when", "07_zoo")  # they use the store, but need no run of another notebook
 FACES = ("cli", "pipeline", "book")  # parts of the library that decide no output
 Say = Callable[..., None]  # as print
 
@@ -80,19 +83,21 @@ def run_study(
     refresh: bool = False,
     notebooks: str | Path | None = None,
     say: Say = _say,
+    jobs: int = 2,
 ) -> Study:
     """Execute the notebooks of ``notebooks`` (by default the repository's) that are not up to date.
 
     ``settings`` are ``NOTEBOOK.PARAM=VALUE`` texts, ``only`` numbers or stems. ``out`` is the run
     folder (``runs/<profile>`` beside the notebooks); only a quick study without settings or
     ``out`` writes to the committed figures. ``refresh`` writes such a study's outputs back into
-    the notebooks.
+    the notebooks. ``jobs``: how many are executed at the same time.
 
     Raises ``InputError`` for anything given wrongly, before a kernel starts where it can be seen
     then, and ``StudyError`` for a notebook that fails.
     """
     if profile not in PROFILES:
         raise unknown("profile", profile, PROFILES)
+    jobs = check_whole("jobs", jobs, at_least=1)
     plain = profile == "quick" and not settings and out is None
     if refresh and not (plain and not only):
         raise InputError(
@@ -103,9 +108,9 @@ def run_study(
     chosen = [s for t in only for s in find_notebooks(t, list(sources))] or list(sources)
     run = Path(out).absolute() if out is not None else folder.parent / "runs" / profile
     values = _decide_values(profile, settings, sources, run, folder, keep_figures=plain)
+    todo = [s for s in sources if s in chosen]
     with _locked(run), kernel_environment():
-        for stem in [s for s in sources if s in chosen]:
-            _bring_up_to_date(sources[stem], values, sources, run / "notebooks", say)
+        _bring_all_up_to_date(todo, values, sources, run / "notebooks", say, jobs)
     if refresh:
         for notebook in sources.values():
             write_back(notebook, run / "notebooks" / notebook.path.name)
@@ -186,41 +191,74 @@ def _seen_from(folder: Path, name: str, value: Any) -> Any:
 # -- what is up to date ----------------------------------------------------------------------------
 
 
+def _bring_all_up_to_date(
+    todo: Sequence[str],
+    values: Settings,
+    sources: Mapping[str, Notebook],
+    target: Path,
+    say: Say,
+    jobs: int,
+) -> None:
+    """Execute those of ``todo`` that are not up to date, ``jobs`` at a time, each in a thread.
+
+    One that fails ends the study when those that have begun are done. Ctrl-C ends them, too.
+    """
+    import_nbformat()  # here, before there are threads
+    waiting, stop = list(todo), Stop()
+    running: dict[Future[None], str] = {}
+    with ThreadPoolExecutor(jobs) as threads:
+        try:
+            while waiting or running:
+                busy = {*waiting, *running.values()}
+                free = [s for s in waiting if not busy.intersection(_upstream(s, sources))]
+                for stem in free[: jobs - len(running)]:
+                    given = (sources[stem], values, sources, target, say, stop)
+                    running[threads.submit(_bring_up_to_date, *given)] = stem
+                    waiting.remove(stem)
+                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    del running[done]
+                    done.result()
+        except KeyboardInterrupt:
+            stop.say()
+            raise
+
+
 def _bring_up_to_date(
     notebook: Notebook,
     values: Settings,
     sources: Mapping[str, Notebook],
     target: Path,
     say: Say,
+    stop: Stop,
 ) -> None:
     """Execute ``notebook`` into the folder ``target`` unless its outputs are there already."""
-    given, record = values[notebook.stem], target / f"{notebook.stem}.json"
-    key = _key(notebook, given, [_recorded(target, s) for s in _upstream(notebook, sources)])
-    say(f"{notebook.stem} … ", end="")
+    stem, given, record = notebook.stem, values[notebook.stem], target / f"{notebook.stem}.json"
+    key = _key(notebook, given, [_recorded(target, s) for s in _upstream(stem, sources)])
     if _is_current(record, key, notebook.path.parent):
         renew_prose(notebook, target / notebook.path.name)
-        say("up to date")
+        say(f"{stem} … up to date")
         return
+    say(f"{stem} … begun")
     record.unlink(missing_ok=True)
     started = time.time()
     try:
-        execute(notebook, given, target)
+        execute(notebook, given, target, stop)
     except BaseException:
-        say("failed" if not isinstance(sys.exc_info()[1], KeyboardInterrupt) else "stopped")
+        say(f"{stem} … {'stopped' if stop.said.is_set() else 'failed'}")
         raise
     seconds = time.time() - started
     about = {"key": key, "seconds": round(seconds, 1), "parameters": given}
     about["made"] = _made_since(started, notebook, given)
     record.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    say(f"{seconds:.0f} s")
+    say(f"{stem} … {seconds:.0f} s")
 
 
-def _upstream(notebook: Notebook, sources: Mapping[str, Notebook]) -> list[str]:
+def _upstream(stem: str, sources: Mapping[str, Notebook]) -> list[str]:
     """Earlier notebooks that use a store, if this one does: what it finds there is theirs."""
-    if "store" not in notebook.parameters:
+    if "store" not in sources[stem].parameters or stem in OWN_RUNS:
         return []
     using = [s for s, other in sources.items() if "store" in other.parameters]
-    return using[: using.index(notebook.stem)]
+    return using[: using.index(stem)]
 
 
 def _recorded(target: Path, stem: str) -> dict[str, Any]:
@@ -268,12 +306,16 @@ def _data_state(parameters: Mapping[str, Any], folder: Path) -> list[list[Any]]:
 
 
 def _made_since(started: float, notebook: Notebook, given: Mapping[str, Any]) -> list[str]:
-    """Files that the notebook wrote to its figures and results, and the store it used."""
+    """Files that the notebook wrote to its figures and results, and the store it used.
+
+    What begins with the number of another notebook is that one's, written at the same time.
+    """
     parameters = {name: p.default for name, p in notebook.parameters.items()} | dict(given)
     folder = notebook.path.parent
     made = [parameters["store"]] if "store" in parameters else []
     for place in {parameters[p] for p in ("figures", "results") if p in parameters}:
-        files = (f for f in sorted((folder / place).glob("*")) if f.is_file())
+        files = [f for f in sorted((folder / place).glob("*")) if f.is_file()]
+        files = [f for f in files if f.name[:2] == notebook.stem[:2] or not f.name[:2].isdigit()]
         made += [f"{place}/{f.name}" for f in files if f.stat().st_mtime >= started - 1]
     return sorted(name for name in made if (folder / name).exists())
 
