@@ -87,7 +87,9 @@ class MultiHeadAttention(nn.Module):
         k = self._split(F.linear(source, w_k, b_k))  # (B, H, Ts, I/H)
         rate = self.dropout if self.training else 0.0
         w = mean_weights(q, k, query_mask.sum(dim=1), source_mask.sum(dim=1), rate)  # (B, H, Ts)
-        read = w @ (source * source_mask.unsqueeze(-1))  # (B, H, D)
+        if not bool(source_mask.all()):
+            source = source * source_mask.unsqueeze(-1)  # what stands in padding may be no number
+        read = w @ source  # (B, H, D)
         values = torch.einsum("bhf,hdf->bhd", read, w_v.unflatten(0, (self.heads, -1)))
         values = values + b_v.unflatten(0, (self.heads, -1)) * w.sum(dim=-1, keepdim=True)
         return self.out_proj(values.flatten(1)) * query_mask.any(dim=1, keepdim=True)  # (B, D)

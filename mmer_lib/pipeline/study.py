@@ -42,7 +42,7 @@ from mmer_lib.pipeline.parameters import Settings, find_notebooks, read_settings
 
 PLACES = ("store", "figures", "results")  # parameters that say where something is written
 OWN_RUNS = ("06_when", "07_zoo")  # they use the store, but need no run of another notebook
-FACES = ("cli", "pipeline", "book")  # parts of the library that decide no output
+FACES = ("cli", "pipeline", "book", "bench")  # parts of the library that decide no output
 Say = Callable[..., None]  # as print
 
 # The notebooks' own defaults are the quick profile; "*" is every notebook with that parameter.
