@@ -87,7 +87,8 @@ def run_gru(gru: nn.GRU, x: Tensor, mask: Tensor, front: nn.Module | None = None
         return out
     real = mask.sum(dim=1)
     lengths = real.clamp(min=1).cpu()
-    packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    in_order = bool((lengths[1:] <= lengths[:-1]).all())  # then nothing is moved
+    packed = nn.utils.rnn.pack_padded_sequence(x, lengths, True, enforce_sorted=in_order)
     if compiled:
         data = packed.data if front is None else front(packed.data)  # of real frames alone
         packed = packed._replace(data=packed_gru(gru, data, packed.batch_sizes))

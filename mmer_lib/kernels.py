@@ -133,7 +133,7 @@ def _add_fours(first, second, x, y, w, k):  # type: ignore[no-untyped-def]
 
 @_compiled
 def gru_forward(gates, w, b, sizes, out, recurrent):  # type: ignore[no-untyped-def]
-    """From the inputs' share ``gates`` (2, N, 3h) to states ``out`` (2, N, h).
+    """From the inputs' share ``gates`` (2, N, 3h) to states ``out`` (N, 2, h).
 
     ``gates`` are then r, z and n themselves, and ``recurrent`` (2, N, h) is W_n h + b_n. ``w``
     (2, h, 3h), ``b`` (2, 3h). Steps t = 0 .. T - 1 have ``sizes[t]`` sequences, one after the other
@@ -150,11 +150,11 @@ def gru_forward(gates, w, b, sizes, out, recurrent):  # type: ignore[no-untyped-
             old = 0 if s == 0 else min(sizes[t], sizes[u])  # sequences that have a step before
             for i in range(sizes[t]):
                 room[i] = b[way]
-            add_product(room[:old], out[way, starts[u] : starts[u] + old], w[way])
+            add_product(room[:old], out[starts[u] : starts[u] + old, way], w[way])
             for i in range(sizes[t]):
                 here = starts[t] + i
-                state = out[way, starts[u] + i] if i < old else zero
-                _step(gates[way, here], room[i], state, out[way, here], recurrent[way, here])
+                state = out[starts[u] + i, way] if i < old else zero
+                _step(gates[way, here], room[i], state, out[here, way], recurrent[way, here])
 
 
 @_compiled
@@ -174,7 +174,7 @@ def _step(gates, share, state, out, recurrent):  # type: ignore[no-untyped-def]
 
 @_compiled
 def gru_backward(grad, gates, w, sizes, out, recurrent, to_gates, to_n, before):  # type: ignore[no-untyped-def]
-    """From the gradient of the states, ``grad`` (2, N, h), to those of what they are made of.
+    """From the gradient of the states, ``grad`` (N, 2, h), to those of what they are made of.
 
     ``to_gates`` (2, N, 3h): of W h + b; ``to_n`` (2, N, h): of the inputs' share of n (those of r
     and z are the same as of W h + b). ``before`` (2, N, h): the states before. ``w`` (2, 3h, h);
@@ -191,11 +191,11 @@ def gru_backward(grad, gates, w, sizes, out, recurrent, to_gates, to_n, before):
             for i in range(sizes[t]):
                 here = starts[t] + i
                 if i < old:
-                    before[way, here] = out[way, starts[u] + i]
+                    before[way, here] = out[starts[u] + i, way]
                 else:
                     before[way, here] = 0
                 _step_back(
-                    back[i], grad[way, here], gates[way, here], before[way, here],
+                    back[i], grad[here, way], gates[way, here], before[way, here],
                     recurrent[way, here], to_gates[way, here], to_n[way, here],
                 )  # fmt: skip
             first = starts[t]
@@ -230,63 +230,63 @@ def _step_back(back, grad, gates, before, recurrent, to_gates, to_n):  # type: i
 
 
 @_compiled
-def average_weights(scores, norm, mean, seed, head, dropped):  # type: ignore[no-untyped-def]
-    """mean (n, >= Ts): the sum over query frames of softmax(scores) (n, Tq, Ts) after dropout.
+def average_weights(scores, norm, mean, row, seed, part, dropped):  # type: ignore[no-untyped-def]
+    """Add to mean (n, >= Ts) the rows of softmax(scores) (n, rows, Ts) that dropout keeps.
 
-    ``norm`` (n, >= Tq) becomes the logarithm of the sum of each row's exponentials. ``scores`` are
-    used up. A weight is dropped with probability ``dropped`` / 2^32; nothing is scaled. ``head``:
-    the number of the first of these n heads among all.
+    ``scores`` are those of n heads for query frames ``row`` and on; they are used up. Into ``norm``
+    (n, Tq) goes the logarithm of the sum of each row's exponentials. A weight is dropped with
+    probability ``dropped`` / 2^32; nothing is scaled. ``part``: a number of these scores' own,
+    other heads or rows have others; n of them are taken.
     """
-    n, queries, sources = scores.shape
+    n, rows, sources = scores.shape
     for i in range(n):
         total = mean[i, :sources]
-        total[:] = 0
-        lanes = _start_lanes(seed, head + i, sources) if dropped else np.empty(0, np.uint32)
-        for t in range(queries):
-            row = scores[i, t]
-            top = _largest(row)
-            whole = _exponentials(row, top)
-            norm[i, t] = top + np.log(whole)
-            part = 1 / whole
+        lanes = _start_lanes(seed, part + i, sources) if dropped else np.empty(0, np.uint32)
+        for t in range(rows):
+            weights = scores[i, t]
+            top = _largest(weights)
+            whole = _exponentials(weights, top)
+            norm[i, row + t] = top + np.log(whole)
+            share = 1 / whole
             if dropped:
                 _draw(lanes)
                 for j in range(sources):
-                    total[j] += row[j] * part if lanes[j] >= dropped else part * 0
+                    total[j] += weights[j] * share if lanes[j] >= dropped else share * 0
             else:
                 for j in range(sources):
-                    total[j] += row[j] * part
+                    total[j] += weights[j] * share
 
 
 @_compiled
-def push_back(scores, norm, grad, seed, head, dropped):  # type: ignore[no-untyped-def]
+def push_back(scores, norm, grad, row, seed, part, dropped):  # type: ignore[no-untyped-def]
     """``scores`` as given to ``average_weights`` become their gradient, from that of mean, grad."""
-    n, queries, sources = scores.shape
+    n, rows, sources = scores.shape
     kept = np.empty(sources, scores.dtype)  # the gradient of a row's weights
     for i in range(n):
         kept[:] = grad[i, :sources]
-        lanes = _start_lanes(seed, head + i, sources) if dropped else np.empty(0, np.uint32)
-        for t in range(queries):
-            row = scores[i, t]
-            _weights(row, norm[i, t])
+        lanes = _start_lanes(seed, part + i, sources) if dropped else np.empty(0, np.uint32)
+        for t in range(rows):
+            weights = scores[i, t]
+            _weights(weights, norm[i, row + t])
             if dropped:
                 _draw(lanes)
                 for j in range(sources):
                     kept[j] = grad[i, j] if lanes[j] >= dropped else kept[j] * 0
             common = kept[0] * 0
             for j in range(sources):
-                common += row[j] * kept[j]
+                common += weights[j] * kept[j]
             for j in range(sources):
-                row[j] *= kept[j] - common
+                weights[j] *= kept[j] - common
 
 
 @_compiled
-def _start_lanes(seed, head, n):  # type: ignore[no-untyped-def]
+def _start_lanes(seed, part, n):  # type: ignore[no-untyped-def]
     """The states of ``n`` generators, none of them zero: (n,) uint32.
 
     SplitMix64 (Steele, Lea & Flood 2014), as Vigna (2014) advises to start xorshift generators.
     """
     lanes = np.empty(n, np.uint32)
-    state = _mix(np.uint64(seed) + np.uint64(head) * np.uint64(0x9E3779B97F4A7C15))
+    state = _mix(np.uint64(seed) + np.uint64(part) * np.uint64(0x9E3779B97F4A7C15))
     for j in range(n):
         state += np.uint64(0x9E3779B97F4A7C15)
         lanes[j] = np.uint32(_mix(state) >> np.uint64(32)) | np.uint32(1)

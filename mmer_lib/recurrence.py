@@ -31,12 +31,12 @@ def packed_gru(gru: nn.GRU, data: Tensor, sizes: Tensor) -> Tensor:
     ``gru`` has one layer and two directions; everything is on a CPU, in float32 or float64.
     """
     weights = [torch.stack([getattr(gru, n), getattr(gru, f"{n}_reverse")]) for n in NAMES]
-    ahead, back = _Recurrence.apply(data, *weights, sizes)  # (N, h) each
-    return torch.cat([ahead, back], dim=-1)
+    out: Tensor = _Recurrence.apply(data, *weights, sizes)  # (N, 2, h)
+    return out.flatten(1)
 
 
 class _Recurrence(torch.autograd.Function):
-    """(2, N, h) of data (N, F), w_in (2, 3h, F), w (2, 3h, h), b_in and b (2, 3h), sizes (T,)."""
+    """(N, 2, h) of data (N, F), w_in (2, 3h, F), w (2, 3h, h), b_in and b (2, 3h), sizes (T,)."""
 
     @staticmethod
     def forward(
@@ -48,7 +48,7 @@ class _Recurrence(torch.autograd.Function):
         gates = data.new_empty(2, steps, 3 * n)
         for way in range(2):
             torch.addmm(b_in[way], data, w_in[way].T, out=gates[way])
-        out, recurrent = data.new_empty(2, steps, n), data.new_empty(2, steps, n)
+        out, recurrent = data.new_empty(steps, 2, n), data.new_empty(2, steps, n)
         w_t = w.transpose(1, 2).contiguous()
         given = (gates, w_t, b.contiguous(), sizes, out, recurrent)
         gru_forward(*(x.numpy() for x in given))
@@ -62,16 +62,14 @@ class _Recurrence(torch.autograd.Function):
 
         data, w_in, w, gates, sizes, out, recurrent = ctx.saved_tensors
         n = w.shape[2]
-        to_gates, to_n, before = (
-            torch.empty_like(gates),
-            torch.empty_like(out),
-            torch.empty_like(out),
-        )
+        to_gates, to_n, before = (torch.empty_like(x) for x in (gates, recurrent, recurrent))
         given = (grad.contiguous(), gates, w, sizes, out, recurrent, to_gates, to_n, before)
         gru_backward(*(x.numpy() for x in given))
         grad_w = to_gates.transpose(1, 2) @ before  # (2, 3h, h)
         grad_b = to_gates.sum(dim=1)
         to_gates[..., 2 * n :] = to_n  # now of the inputs' share
         grad_in = torch.stack([own.T @ data for own in to_gates])  # (2, 3h, F)
-        to_data = torch.addmm(to_gates[0] @ w_in[0], to_gates[1], w_in[1])  # (N, F)
+        to_data = None  # (N, F)
+        if ctx.needs_input_grad[0]:
+            to_data = torch.addmm(to_gates[0] @ w_in[0], to_gates[1], w_in[1])
         return to_data, grad_in, grad_w, to_gates.sum(dim=1), grad_b, None

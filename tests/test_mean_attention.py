@@ -86,7 +86,7 @@ def plain_mean(q: torch.Tensor, k: torch.Tensor, asked: list[int], read: list[in
     return torch.stack(means)
 
 
-@pytest.mark.parametrize("cache", [IN_CACHE, 1, 200])
+@pytest.mark.parametrize("cache", [IN_CACHE, 1, 20, 200])
 def test_every_utterance_is_read_over_its_real_frames_whatever_fits_the_cache(monkeypatch, cache):
     monkeypatch.setattr(module_of_it, "IN_CACHE", cache)
     (q, k), asked, read = some_heads(3, 3, 7, 9), [7, 2, 1], [1, 9, 5]
@@ -137,8 +137,8 @@ def drop(rate: float, n: int = 4, tq: int = 300, ts: int = 400, seed: int = 0) -
     mean, norm = np.zeros((n, ts)), np.empty((n, tq))
     before = np.zeros((n, ts))
     for t in range(tq):  # what row t adds to the mean of the rows before
-        scores = np.zeros((n, t + 1, ts))
-        average_weights(scores, norm, mean, np.uint64(seed), 0, np.uint32(rate * TOP))
+        scores, mean[:] = np.zeros((n, t + 1, ts)), 0
+        average_weights(scores, norm, mean, 0, np.uint64(seed), 0, np.uint32(rate * TOP))
         kept[:, t] = mean - before > 0.5 / ts
         before[:] = mean
     np.testing.assert_allclose(mean, kept.sum(axis=1) / ts)

@@ -5,10 +5,10 @@ sum_s w_hs (W_v e_s + b_v)_h. So values are projected once an utterance instead 
 and no product of weights and values is formed. Nothing is approximated: output and gradients are
 those of ``MultiHeadAttention`` followed by ``masked_mean`` but for rounding.
 
-On a CPU an utterance's heads are worked off a few at a time, so that their scores stay in its
-cache; padding is left out; and no weight is kept for the backward pass, which forms them anew. So
-memory grows with Tq + Ts, not with Tq * Ts. What is not given is the map itself, and dropout's
-random numbers come from generators of its own, started from torch's.
+On a CPU a few heads of an utterance, or a few query frames of a head, are worked on together, so
+that their scores stay in its cache; padding is left out; and no weight is kept for the backward
+pass, which forms them anew. So memory grows with Tq + Ts, not with Tq * Ts. What is not given is
+the map itself, and dropout's random numbers come from generators of its own, started from torch's.
 
 - q (B, H, Tq, d), k (B, H, Ts, d): queries, already over sqrt(d), and keys of H heads;
 - asked (B,), read (B,) int64: how many of the frames are real, from the first on; 0: missing.
@@ -16,7 +16,9 @@ random numbers come from generators of its own, started from torch's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -64,8 +66,9 @@ class _MeanWeights(torch.autograd.Function):
         mean, norm = k.new_zeros(k.shape[:3]), q.new_empty(q.shape[:3])
         ctx.lots = _lots(rate)
         ctx.asked, ctx.read, ctx.kept = asked, read, 1 - rate
-        for at, head, scores in _scores(q, k, asked, read):
-            average_weights(scores.numpy(), norm[at].numpy(), mean[at].numpy(), *ctx.lots(head))
+        for part, at, rows, scores in _scores(q, k, asked, read):
+            given = (scores.numpy(), norm[at].numpy(), mean[at].numpy(), rows.start)
+            average_weights(*given, *ctx.lots(part))
         ctx.save_for_backward(q, k, norm)
         return mean.mul_(_share(q, asked, rate))
 
@@ -76,37 +79,44 @@ class _MeanWeights(torch.autograd.Function):
 
         q, k, norm = ctx.saved_tensors
         grad = grad * _share(q, ctx.asked, 1 - ctx.kept)
-        grad_q, grad_k = torch.zeros_like(q), torch.zeros_like(k)
-        for at, head, scores in _scores(q, k, ctx.asked, ctx.read):
-            push_back(scores.numpy(), norm[at].numpy(), grad[at].numpy(), *ctx.lots(head))
-            queries, sources = scores.shape[1:]
-            grad_q[at][:, :queries] = torch.bmm(scores, k[at][:, :sources])
-            grad_k[at][:, :sources] = torch.bmm(scores.transpose(1, 2), q[at][:, :queries])
-        return grad_q, grad_k, None, None, None
+        grad_q = q.new_zeros(q.transpose(2, 3).shape)  # (B, H, d, Tq): products are faster so
+        grad_k = k.new_zeros(k.transpose(2, 3).shape)
+        for part, at, rows, scores in _scores(q, k, ctx.asked, ctx.read):
+            given = (scores.numpy(), norm[at].numpy(), grad[at].numpy(), rows.start)
+            push_back(*given, *ctx.lots(part))
+            sources = scores.shape[2]
+            keys, queries = k[at][:, :sources].transpose(1, 2), q[at][:, rows].transpose(1, 2)
+            grad_q[at][..., rows] = torch.bmm(keys, scores.transpose(1, 2))
+            grad_k[at][..., :sources] += torch.bmm(queries, scores)
+        return grad_q.transpose(2, 3), grad_k.transpose(2, 3), None, None, None
 
 
-def _scores(
-    q: Tensor, k: Tensor, asked: list[int], read: list[int]
-) -> Iterator[tuple[tuple[int, slice], int, Tensor]]:
-    """Where some heads of an utterance are, the number of the first, and their scores (n, Tq, Ts).
+Part = tuple[int, tuple[int, slice], slice, Tensor]
 
-    Only real frames. The scores stand where those of the heads before stood.
+
+def _scores(q: Tensor, k: Tensor, asked: list[int], read: list[int]) -> Iterator[Part]:
+    """Scores (n, rows, Ts) of some heads and query frames of an utterance, real frames alone.
+
+    With a number of their own (n of them are taken), where these heads are, and which rows. They
+    stand where those before stood.
     """
     heads = q.shape[1]
-    room = q.new_empty(0)
+    room, part = q.new_empty(0), 0
     for i, (queries, sources) in enumerate(zip(asked, read, strict=True)):
-        size = queries * sources
-        if not size:
+        if not queries * sources:
             continue
-        step = min(heads, max(1, IN_CACHE // size))
-        if step * size > len(room):
-            room = q.new_empty(step * size)
-        for first in range(0, heads, step):
-            at = (i, slice(first, min(first + step, heads)))
-            n = at[1].stop - first
-            scores = room[: n * size].view(n, queries, sources)
-            torch.bmm(q[at][:, :queries], k[at][:, :sources].transpose(1, 2), out=scores)
-            yield at, i * heads + first, scores
+        high = min(queries, max(1, IN_CACHE // sources))
+        wide = min(heads, max(1, IN_CACHE // (high * sources)))
+        if wide * high * sources > len(room):
+            room = q.new_empty(wide * high * sources)
+        for first, row in product(range(0, heads, wide), range(0, queries, high)):
+            at = (i, slice(first, min(first + wide, heads)))
+            rows = slice(row, min(row + high, queries))
+            shape = (at[1].stop - first, rows.stop - row, sources)
+            scores = room[: math.prod(shape)].view(shape)
+            torch.bmm(q[at][:, rows], k[at][:, :sources].transpose(1, 2), out=scores)
+            yield part, at, rows, scores
+            part += shape[0]
 
 
 def _share(q: Tensor, asked: list[int], rate: float) -> Tensor:
@@ -115,9 +125,9 @@ def _share(q: Tensor, asked: list[int], rate: float) -> Tensor:
 
 
 def _lots(rate: float) -> Any:
-    """The last arguments of the kernels, for a head: seed, head, and what is below is dropped."""
+    """The last arguments of the kernels: seed, part, and what is below is dropped."""
     from mmer_lib.kernels import TOP
 
     seed = np.uint64(int(torch.randint(1 << 62, ())) if rate else 0)
     dropped = np.uint32(min(TOP - 1, round(rate * TOP)))
-    return lambda head: (seed, head, dropped)
+    return lambda part: (seed, part, dropped)
