@@ -71,10 +71,17 @@ def test_memory_can_be_left_out():
 
 def test_an_epoch_is_timed_from_its_training_and_its_scoring():
     (row,) = bench_epoch(Settings(1, 4), print, ("self-T",), utterances=30).to_dict("records")
-    for way in ("plain", "ours"):
+    for way in ("released", "padded", "ours"):
         assert row[way] == pytest.approx(row[f"{way}_training"] + row[f"{way}_scoring"])
         assert row[f"{way}_scoring"] > 0
-    assert row["ratio"] == pytest.approx(row["plain"] / row["ours"])
+    for way in ("released", "padded"):
+        assert row[f"over_{way}"] == pytest.approx(row[way] / row["ours"])
+
+
+def test_the_padded_way_attends_over_every_frame_of_audio():
+    model = build_plain("self-A@released,double=true,time_mixing=false")
+    assert model.config.encoder("audio").front == "project"
+    assert model.config.double
 
 
 def test_the_grid_is_summed_over_its_configurations():
