@@ -97,7 +97,7 @@ def test_several_values_may_follow_one_flag():
 
 
 def test_a_defect_keeps_its_traceback(monkeypatch):
-    def broken(*_: object) -> None:
+    def broken(*_: object, jobs: int) -> None:
         raise KeyError("a defect of ours")
 
     monkeypatch.setattr(pipeline, "run_study", broken)
@@ -106,7 +106,7 @@ def test_a_defect_keeps_its_traceback(monkeypatch):
 
 
 def test_ctrl_c_ends_with_a_line_that_says_how_to_go_on(monkeypatch, capsys):
-    def stopped(*_: object) -> None:
+    def stopped(*_: object, jobs: int) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline, "run_study", stopped)
@@ -125,7 +125,7 @@ def test_a_reader_who_leaves_early_sees_no_traceback():
 
 
 def test_a_notebook_that_fails_is_one_line_and_status_1(monkeypatch, capsys):
-    def failing(*_: object) -> None:
+    def failing(*_: object, jobs: int) -> None:
         raise pipeline.StudyError("03_training, cell 4: ValueError: no")
 
     monkeypatch.setattr(pipeline, "run_study", failing)
@@ -136,8 +136,8 @@ def test_a_notebook_that_fails_is_one_line_and_status_1(monkeypatch, capsys):
 def test_a_study_is_given_what_was_asked_and_says_where_to_look(monkeypatch, tmp_path, capsys):
     asked = []
 
-    def run_study(*arguments: object) -> pipeline.Study:
-        asked.append(arguments)
+    def run_study(*arguments: object, jobs: int) -> pipeline.Study:
+        asked.append((*arguments, jobs))
         return pipeline.Study(tmp_path, [], tmp_path / "figures", tmp_path / "store", None)
 
     def build_book(run: Path, figures: Path) -> book.Book:
@@ -148,7 +148,7 @@ def test_a_study_is_given_what_was_asked_and_says_where_to_look(monkeypatch, tmp
     monkeypatch.chdir(tmp_path)
     arguments = ["--profile", "ci", "--set", "03.a=1", "*.b=2", "--only", "03", "05", "--out", "x"]
     assert cli.main(["study", *arguments]) == 0
-    assert asked == [("ci", ["03.a=1", "*.b=2"], ["03", "05"], Path("x"), False)]
+    assert asked == [("ci", ["03.a=1", "*.b=2"], ["03", "05"], Path("x"), False, 2)]
     printed = capsys.readouterr().out.split()
     assert {"book/index.html", "notebooks", "figures", "store"} <= set(printed)
 
