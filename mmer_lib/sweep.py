@@ -207,7 +207,7 @@ def estimate_cost(config: ModelConfig, corpus: Corpus) -> float:
 
 def execute(run: Run, corpus: Corpus, store: ResultStore) -> str:
     """Train, score once on test at the end, and store one run; returns its key."""
-    with _one_thread(), same_bits(run.train.device):
+    with one_thread(), same_bits(run.train.device):
         started = perf_counter()
         parts = make_parts(run.config, run.fold, corpus)
         model = build_model(run.config, _seed(run))
@@ -312,7 +312,7 @@ def _test_watcher(test: Part, amp: bool) -> Any:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """One thread for torch, as before afterwards: the same bits whatever ``jobs`` is."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -282,7 +282,7 @@ def _start_server(preload: Sequence[str]) -> None:
     # It must find what this process finds, and nothing else in the folder that it is started in.
     path = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
     resource_tracker.ensure_running()  # before, as it would let the signal through again
-    with _environment({**ONE_THREAD, **path}), _empty_main(), _no_interrupt():
+    with environment({**ONE_THREAD, **path}), _empty_main(), _no_interrupt():
         forkserver.ensure_running()
 
 
@@ -298,7 +298,7 @@ def _empty_main() -> Iterator[None]:
 
 
 @contextmanager
-def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+def environment(changes: Mapping[str, str]) -> Iterator[None]:
     """Environment variables changed, as before afterwards."""
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)

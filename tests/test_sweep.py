@@ -247,7 +247,7 @@ def test_the_threads_of_torch_are_as_before_afterwards(finished):
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        with sweep._one_thread():
+        with sweep.one_thread():
             assert torch.get_num_threads() == 1
         assert torch.get_num_threads() == 2
     finally:

@@ -14,8 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -25,6 +24,7 @@ import torch
 
 import mmer_lib
 from mmer_lib.errors import InputError
+from mmer_lib.sweep import one_thread
 from mmer_lib.train import TrainConfig
 
 WARM_UP = 1
@@ -64,17 +64,6 @@ def seconds_of(step: Callable[[], object], device: str = "cpu") -> float:
     step()
     torch.cuda.synchronize(device)
     return time.perf_counter() - started
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """torch in one thread, afterwards as before."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:

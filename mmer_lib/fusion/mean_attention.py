@@ -27,8 +27,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from mmer_lib.recurrence import COMPILED
+
 IN_CACHE = 1 << 18  # scores that are worked on together: 1 MB of float32
-COMPILED = (torch.float32, torch.float64)
 
 
 def mean_weights(q: Tensor, k: Tensor, asked: Tensor, read: Tensor, rate: float = 0.0) -> Tensor:
@@ -65,7 +66,7 @@ class _MeanWeights(torch.autograd.Function):
 
         mean, norm = k.new_zeros(k.shape[:3]), q.new_empty(q.shape[:3])
         ctx.lots = _lots(rate)
-        ctx.asked, ctx.read, ctx.kept = asked, read, 1 - rate
+        ctx.asked, ctx.read, ctx.rate = asked, read, rate
         for part, at, rows, scores in _scores(q, k, asked, read):
             given = (scores.numpy(), norm[at].numpy(), mean[at].numpy(), rows.start)
             average_weights(*given, *ctx.lots(part))
@@ -78,7 +79,7 @@ class _MeanWeights(torch.autograd.Function):
         from mmer_lib.kernels import push_back
 
         q, k, norm = ctx.saved_tensors
-        grad = grad * _share(q, ctx.asked, 1 - ctx.kept)
+        grad = grad * _share(q, ctx.asked, ctx.rate)
         grad_q = q.new_zeros(q.transpose(2, 3).shape)  # (B, H, d, Tq): products are faster so
         grad_k = k.new_zeros(k.transpose(2, 3).shape)
         for part, at, rows, scores in _scores(q, k, ctx.asked, ctx.read):

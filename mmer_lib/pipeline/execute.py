@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from mmer_lib.errors import InputError
 from mmer_lib.pipeline.notebooks import Notebook, import_nbformat, normalise, write_notebook
+from mmer_lib.workers import environment
 
 
 class StudyError(RuntimeError):
@@ -173,10 +174,5 @@ def kernel_environment() -> Iterator[None]:
             "IPYTHONDIR": own,
             "JUPYTER_RUNTIME_DIR": own,
         }
-        before = {name: os.environ.get(name) for name in wanted}
-        os.environ.update(wanted)
-        try:
+        with environment(wanted):
             yield
-        finally:
-            for name, value in before.items():
-                os.environ.pop(name) if value is None else os.environ.update({name: value})
