@@ -144,6 +144,15 @@ def test_the_first_tab_leads_past_the_sidebar(browser, book):
         assert page.evaluate("document.activeElement.id") == "main"
 
 
+def test_the_current_page_is_in_view_in_a_low_window(browser, book):
+    low = {"width": 1200, "height": 240}
+    with opened(browser, viewport=low) as one:
+        page = one.go(book.folder / "glossary.html")
+        assert page.locator('#pages [aria-current="page"]').bounding_box()["y"] < low["height"]
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.className") == "skip"
+
+
 def test_a_hint_opens_by_keyboard(browser, book):
     with opened(browser) as one:
         page = one.go(book.folder / "01_first.html")

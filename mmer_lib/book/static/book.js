@@ -29,7 +29,11 @@
     menu.setAttribute("aria-expanded", String(open));
   });
   root.classList.add("scripted");
-  document.querySelector('#pages [aria-current="page"]')?.scrollIntoView({ block: "nearest" });
+  // The current page is brought into view by hand: scrollIntoView may move where Tab starts.
+  const side = document.querySelector(".side");
+  const current = document.querySelector('#pages [aria-current="page"]');
+  const below = current ? current.getBoundingClientRect().bottom - side.getBoundingClientRect().bottom : 0;
+  if (below > 0) side.scrollTop += below;
 
   // What is wider than the page becomes a region that Tab reaches and the arrow keys move.
   function reachScrolling() {
