@@ -133,9 +133,9 @@ def _add_fours(first, second, x, y, w, k):  # type: ignore[no-untyped-def]
 
 @_compiled
 def gru_forward(gates, w, b, sizes, out, recurrent):  # type: ignore[no-untyped-def]
-    """From the inputs' share ``gates`` (2, N, 3h) to states ``out`` (N, 2, h).
+    """From the inputs' share ``gates`` (N, 2, 3h) to states ``out`` (N, 2, h).
 
-    ``gates`` are then r, z and n themselves, and ``recurrent`` (2, N, h) is W_n h + b_n. ``w``
+    ``gates`` are then r, z and n themselves, and ``recurrent`` (N, 2, h) is W_n h + b_n. ``w``
     (2, h, 3h), ``b`` (2, 3h). Steps t = 0 .. T - 1 have ``sizes[t]`` sequences, one after the other
     in N, the longest first; direction 1 goes from the last step to the first.
     """
@@ -154,7 +154,7 @@ def gru_forward(gates, w, b, sizes, out, recurrent):  # type: ignore[no-untyped-
             for i in range(sizes[t]):
                 here = starts[t] + i
                 state = out[starts[u] + i, way] if i < old else zero
-                _step(gates[way, here], room[i], state, out[here, way], recurrent[way, here])
+                _step(gates[here, way], room[i], state, out[here, way], recurrent[here, way])
 
 
 @_compiled
@@ -176,8 +176,8 @@ def _step(gates, share, state, out, recurrent):  # type: ignore[no-untyped-def]
 def gru_backward(grad, gates, w, sizes, out, recurrent, to_gates, to_n, before):  # type: ignore[no-untyped-def]
     """From the gradient of the states, ``grad`` (N, 2, h), to those of what they are made of.
 
-    ``to_gates`` (2, N, 3h): of W h + b; ``to_n`` (2, N, h): of the inputs' share of n (those of r
-    and z are the same as of W h + b). ``before`` (2, N, h): the states before. ``w`` (2, 3h, h);
+    ``to_gates`` (N, 2, 3h): of W h + b; ``to_n`` (N, 2, h): of the inputs' share of n (those of r
+    and z are the same as of W h + b). ``before`` (N, 2, h): the states before. ``w`` (2, 3h, h);
     the rest as ``gru_forward`` left it.
     """
     h, steps = out.shape[2], len(sizes)
@@ -191,15 +191,15 @@ def gru_backward(grad, gates, w, sizes, out, recurrent, to_gates, to_n, before):
             for i in range(sizes[t]):
                 here = starts[t] + i
                 if i < old:
-                    before[way, here] = out[starts[u] + i, way]
+                    before[here, way] = out[starts[u] + i, way]
                 else:
-                    before[way, here] = 0
+                    before[here, way] = 0
                 _step_back(
-                    back[i], grad[here, way], gates[way, here], before[way, here],
-                    recurrent[way, here], to_gates[way, here], to_n[way, here],
+                    back[i], grad[here, way], gates[here, way], before[here, way],
+                    recurrent[here, way], to_gates[here, way], to_n[here, way],
                 )  # fmt: skip
             first = starts[t]
-            add_product(back[:old], to_gates[way, first : first + old], w[way])
+            add_product(back[:old], to_gates[first : first + old, way], w[way])
 
 
 @_compiled

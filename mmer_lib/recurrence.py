@@ -10,7 +10,7 @@ torch's own module but for rounding. Padding is not computed: sequences are pack
 
 - N: all real steps of all sequences, packed as torch packs them: step by step, at each step the
   sequences that still have one, the longest first; ``sizes[t]`` of them;
-- data (N, F), gates (2, N, 3h) of r, z, n; the second direction goes from the last step back.
+- data (N, F), gates (N, 2, 3h) of r, z, n; the second direction goes from the last step back.
 """
 
 from __future__ import annotations
@@ -45,10 +45,8 @@ class _Recurrence(torch.autograd.Function):
         from mmer_lib.kernels import gru_forward  # numba is imported where it is used
 
         n, steps = w.shape[2], len(data)
-        gates = data.new_empty(2, steps, 3 * n)
-        for way in range(2):
-            torch.addmm(b_in[way], data, w_in[way].T, out=gates[way])
-        out, recurrent = data.new_empty(steps, 2, n), data.new_empty(2, steps, n)
+        gates = torch.addmm(b_in.flatten(), data, w_in.flatten(0, 1).T).view(steps, 2, 3 * n)
+        out, recurrent = data.new_empty(steps, 2, n), data.new_empty(steps, 2, n)
         w_t = w.transpose(1, 2).contiguous()
         given = (gates, w_t, b.contiguous(), sizes, out, recurrent)
         gru_forward(*(x.numpy() for x in given))
@@ -65,11 +63,10 @@ class _Recurrence(torch.autograd.Function):
         to_gates, to_n, before = (torch.empty_like(x) for x in (gates, recurrent, recurrent))
         given = (grad.contiguous(), gates, w, sizes, out, recurrent, to_gates, to_n, before)
         gru_backward(*(x.numpy() for x in given))
-        grad_w = to_gates.transpose(1, 2) @ before  # (2, 3h, h)
-        grad_b = to_gates.sum(dim=1)
+        grad_w = to_gates.permute(1, 2, 0) @ before.transpose(0, 1)  # (2, 3h, h)
+        grad_b = to_gates.sum(dim=0)
         to_gates[..., 2 * n :] = to_n  # now of the inputs' share
-        grad_in = torch.stack([own.T @ data for own in to_gates])  # (2, 3h, F)
-        to_data = None  # (N, F)
-        if ctx.needs_input_grad[0]:
-            to_data = torch.addmm(to_gates[0] @ w_in[0], to_gates[1], w_in[1])
-        return to_data, grad_in, grad_w, to_gates.sum(dim=1), grad_b, None
+        both = to_gates.flatten(1)  # (N, 6h)
+        grad_in = (both.T @ data).view_as(w_in)  # (2, 3h, F)
+        to_data = both @ w_in.flatten(0, 1) if ctx.needs_input_grad[0] else None  # (N, F)
+        return to_data, grad_in, grad_w, to_gates.sum(dim=0), grad_b, None
