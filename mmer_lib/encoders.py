@@ -95,7 +95,7 @@ def run_gru(gru: nn.GRU, x: Tensor, mask: Tensor, front: nn.Module | None = None
     else:
         packed = gru(packed)[0]
     out, _ = nn.utils.rnn.pad_packed_sequence(packed, True, total_length=x.shape[1])
-    return out if bool(real.all()) else out * mask.unsqueeze(-1)  # (B, T, D)
+    return out.contiguous() if bool(real.all()) else out * mask.unsqueeze(-1)  # (B, T, D)
 
 
 def _build_front(config: EncoderConfig) -> tuple[nn.Module, int]:
