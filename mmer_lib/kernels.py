@@ -244,7 +244,7 @@ def average_weights(scores, norm, mean, row, seed, part, dropped):  # type: igno
         lanes = _start_lanes(seed, part + i, sources) if dropped else np.empty(0, np.uint32)
         for t in range(rows):
             weights = scores[i, t]
-            top = _largest(weights)
+            top = largest(weights)
             whole = _exponentials(weights, top)
             norm[i, row + t] = top + np.log(whole)
             share = 1 / whole
@@ -310,12 +310,37 @@ def _draw(lanes):  # type: ignore[no-untyped-def]
         lanes[j] = np.uint32(lot ^ np.uint32(lot << np.uint32(5)))
 
 
-@njit(cache=True, fastmath=True)  # a comparison that minds NaN would be made one by one
+def largest(row: Any) -> Any:
+    """The largest of a row, for compiled loops; NaN if there is one whose sign bit is not set.
+
+    LLVM vectorises the maximum of whole numbers and not that of others, so bits are compared: those
+    of a float are in its order once all but the sign bit are turned over where it is set.
+    """
+
+
+@overload(largest, inline="always")
 def _largest(row):  # type: ignore[no-untyped-def]
-    top = row[0]
-    for j in range(len(row)):
-        top = max(top, row[j])
-    return top
+    if row.dtype is types.float32:
+        return lambda row: _largest32(row.view(np.int32))
+    return lambda row: _largest64(row.view(np.int64))
+
+
+@_compiled
+def _largest32(bits):  # type: ignore[no-untyped-def]
+    whole = np.int32
+    top = whole(-(2**31))
+    for j in range(len(bits)):
+        top = max(top, whole(bits[j] ^ ((bits[j] >> whole(31)) & whole(2**31 - 1))))
+    return whole(top ^ ((top >> whole(31)) & whole(2**31 - 1))).view(np.float32)
+
+
+@_compiled
+def _largest64(bits):  # type: ignore[no-untyped-def]
+    whole = np.int64
+    top = whole(-(2**63))
+    for j in range(len(bits)):
+        top = max(top, whole(bits[j] ^ ((bits[j] >> whole(63)) & whole(2**63 - 1))))
+    return whole(top ^ ((top >> whole(63)) & whole(2**63 - 1))).view(np.float64)
 
 
 @_compiled

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
+from numba import njit
 from torch import nn
 
 from mmer_lib.fusion import FusionConfig, attention, build_fusion
 from mmer_lib.fusion import mean_attention as module_of_it
 from mmer_lib.fusion.attention import MultiHeadAttention
 from mmer_lib.fusion.mean_attention import IN_CACHE, mean_weights
-from mmer_lib.kernels import TOP, average_weights
+from mmer_lib.kernels import TOP, average_weights, largest
 from mmer_lib.pooling import masked_mean
 
 B, TQ, TS, D, H = 3, 7, 9, 12, 3
@@ -103,6 +105,20 @@ def test_large_scores_do_not_overflow():
     q, k = some_heads(2, 2, 5, 6)
     found = mean_weights(1e3 * q, k, torch.tensor([5, 5]), torch.tensor([6, 6]))
     torch.testing.assert_close(found, plain_mean(1e3 * q, k, [5, 5], [6, 6]), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_largest_of_a_row_is_found_whatever_its_signs(dtype):
+    top = njit(lambda row: largest(row))
+    rng = np.random.default_rng(0)
+    for size, scale in itertools.product((1, 2, 7, 40), (1e-40, 1e-3, 1.0, 1e30)):
+        for shift in (-9, 0, 9):
+            row = ((rng.normal(size=size) + shift) * scale).astype(dtype)
+            assert top(row) == row.max()
+    assert top(np.array([-np.inf, -3], dtype)) == -3
+    assert top(np.array([-np.inf, -np.inf], dtype)) == -np.inf
+    assert top(np.array([0.0, -0.0], dtype)) == 0
+    assert np.isnan(top(np.array([1, np.nan, np.inf], dtype)))
 
 
 def test_where_nothing_is_compiled_the_numbers_are_the_same():
