@@ -52,7 +52,7 @@ def bench(
     steps   a training step and an evaluation at the paper's sizes: 2 minutes, 3 GB
     epoch   an epoch on utterances as long as IEMOCAP's: 5 minutes, 8 GB
     grid    what the paper's study costs: an epoch of each configuration, 5 minutes
-    growth  time and memory over lengths, batch, modalities, runs: 10 minutes, 5 GB
+    growth  time and memory over lengths, batch, modalities, runs: 15 minutes, 5 GB
     zoo     what every fusion costs at the size of an average utterance
     sweep   two processes beside one, start-up, memory: 10 minutes, 5 GB
     study   the import, the help, and the studies ci and quick: 10 minutes, 2 cores

@@ -34,6 +34,7 @@ GROWTHS = {
     "runs": ("More runs", "runs, one after the other"),
 }
 QUANTITIES = {"seconds": "CPU seconds", "mb": "peak memory (MB)"}
+LEAST_RISE = 10  # an axis spans so much, so that what stays the same looks as if it did
 WAYS: dict[str, tuple[Any, str]] = {"ours": ("-", "o"), "plain": (":", "s")}
 
 
@@ -90,6 +91,7 @@ def _grow(ax: Axes, table: pd.DataFrame, what: str) -> None:
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     ax.yaxis.set_minor_formatter(NullFormatter())
     low, high = ax.get_ylim()
+    low, high = min(low, high / LEAST_RISE), max(high, low * LEAST_RISE)
     ax.set_ylim(low, high * (high / low) ** 0.45)  # room for the legend
     ax.legend(fontsize=7, frameon=False, loc="upper left", title="exponent", title_fontsize=7.5,
               alignment="left")  # fmt: skip
