@@ -45,13 +45,9 @@ def claim(folder: Path, name: str) -> Iterator[bool]:
     The lock is on ``folder/claims/name``. Raises ``InputError`` where there are no locks, and
     ``OSError`` where ``folder`` cannot be written.
     """
-    file = folder / _CLAIMS / name
-    try:
-        with _locked(file, wait=False) as mine:
-            yield mine
-    finally:
-        with suppress(OSError):  # it is not empty, mostly
-            file.parent.rmdir()
+    (folder / _CLAIMS).mkdir(exist_ok=True)
+    with _locked(folder / _CLAIMS / name, wait=False) as mine:
+        yield mine
 
 
 def is_claimed(folder: Path, name: str) -> bool:
@@ -160,34 +156,20 @@ def _locked(file: Path, wait: bool) -> Iterator[bool]:
 def _take(file: Path, wait: bool) -> int | None:
     """The open file of a lock that is ours now, or None if it is another's."""
     while True:
-        descriptor = _open(file)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             if not _lock(descriptor, file, wait):
                 os.close(descriptor)
                 return None
             if _is_there(file, descriptor):
                 with suppress(OSError):  # it only says whose it is
-                    os.truncate(descriptor, 0)
                     whose = f"process {os.getpid()} on {socket.gethostname()}"
-                    os.write(descriptor, whose.encode())
+                    os.truncate(descriptor, os.write(descriptor, whose.encode()))
                 return descriptor
         except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)
-
-
-def _open(file: Path) -> int:
-    """The file of a lock, made if it is not there, and so is the folder of claims."""
-    while True:
-        if file.parent.name == _CLAIMS:
-            file.parent.mkdir(exist_ok=True)
-        try:
-            return os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:
-            if file.parent.name != _CLAIMS:
-                raise
-            # Somebody has removed that folder just now, as it was empty.
 
 
 def _lock(descriptor: int, file: Path, wait: bool) -> bool:

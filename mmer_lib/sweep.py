@@ -214,15 +214,14 @@ def _wait_for_others(
     runs: list[Run], store: ResultStore, tell: Callable[[str], None]
 ) -> Generator[str, None, list[Run]]:
     """Yield the keys of ``runs`` as others finish them; return the rest as soon as one is free."""
-    while runs:
+    while True:
         for run in [run for run in runs if run.key in store]:
             runs.remove(run)
             yield run.key
-        if not all(is_claimed(store.path, run.key) for run in runs):
-            break
+        if not runs or not all(is_claimed(store.path, run.key) for run in runs):
+            return runs
         tell(f"waiting for {claimant(store.path, runs[0].key) or 'another process'}")
         sleep(_POLL)
-    return runs
 
 
 def execute_if_free(run: Run, corpus: Corpus, store: ResultStore) -> bool:
