@@ -30,7 +30,7 @@ _LOCKS = find_spec("fcntl") is not None  # Windows has none
 if _LOCKS:
     import fcntl
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, or none for this user or process
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, or none for this user or process
 _CLAIMS = "claims"
 _CANNOT = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)  # a missing ability
 
@@ -96,6 +96,22 @@ def settle(hidden: Path, target: Path) -> None:
         _sync(hidden)
         hidden.replace(target)
     _sync(target.parent)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn whatever keeps the block from writing in ``folder`` into one line: ``InputError``."""
+    try:
+        yield
+    except OSError as error:
+        remedy = "Choose another folder"
+        if error.errno in _FULL:
+            remedy = (
+                "Free space there and give the same command again: it goes on from there, and "
+                "nothing was left by half"
+            )
+        why = error.strerror or error
+        raise InputError(f"cannot write to {folder}: {why}. {remedy}") from error
 
 
 def tidy(folder: Path) -> None:
@@ -180,6 +196,7 @@ def _lock(descriptor: int, file: Path, wait: bool) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
+        file.unlink(missing_ok=True)
         raise _lacks(file.parent, "file locks", error.strerror) from error
     return True
 
@@ -213,7 +230,7 @@ def check_folder(folder: Path) -> None:
             try:
                 good, why = works(place), None
             except OSError as error:
-                if error.errno in (*FULL, errno.EACCES, errno.EROFS):
+                if error.errno in (*_FULL, errno.EACCES, errno.EROFS):
                     raise
                 good, why = False, error.strerror
             if not good:

@@ -34,7 +34,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from mmer_lib import claims
-from mmer_lib.claims import FULL, beside, remove, settle
+from mmer_lib.claims import beside, remove, settle, writing
 from mmer_lib.errors import InputError, check_path, unknown
 
 FORMAT = 1
@@ -99,13 +99,9 @@ class ResultStore:
             raise InputError(f"{marker} has format {found}, this version reads {FORMAT}")
 
     def _create(self, marker: Path) -> None:
-        try:
+        with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             write_json(marker, {"format": FORMAT, "what": "mmer result store"})
-        except OSError as error:
-            raise InputError(
-                f"cannot write a store at {self.path}: {error.strerror}. Choose another folder"
-            ) from error
 
     def __contains__(self, key: str) -> bool:
         return KEY.fullmatch(str(key)) is not None and (self.path / key / "run.json").is_file()
@@ -142,7 +138,7 @@ class ResultStore:
             "weights.safetensors": save(dict(weights)),
             "run.json": _render({**run, "key": key, "created": stamp}),
         }
-        with self._writing(), beside(self.path / key) as folder:
+        with writing(self.path), beside(self.path / key) as folder:
             if key in self:
                 return
             folder.mkdir()
@@ -163,31 +159,16 @@ class ResultStore:
         Raises ``InputError`` where the store cannot be written.
         """
         with ExitStack() as stack:
-            with self._writing():
+            with writing(self.path):
                 mine = stack.enter_context(claims.claim(self.path, key))
             yield mine
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Turn whatever keeps the block from writing into one line that says what to do."""
-        try:
-            yield
-        except OSError as error:
-            why = error.strerror or str(error)
-            remedy = "Choose another folder"
-            if error.errno in FULL:
-                remedy = (
-                    "Free space there and give the same command again: what is finished is kept, "
-                    "and nothing is there by half"
-                )
-            raise InputError(f"cannot write to the store {self.path}: {why}. {remedy}") from error
 
     def check_writable(self) -> None:
         """Raise ``InputError`` unless runs can be written here and none is lost.
 
         What processes that died have left here is removed.
         """
-        with self._writing():
+        with writing(self.path):
             claims.check_folder(self.path)
             claims.tidy(self.path)
             claims.tidy(self.path / "plans")
@@ -262,7 +243,7 @@ class ResultStore:
         """Remember the runs of the plan that was run last under ``name``, letters and hyphens."""
         if not re.fullmatch(r"\w[\w-]*", name):
             raise InputError(f"plan name {name!r}: expected letters, digits, _ and - only")
-        with self._writing():
+        with writing(self.path):
             (self.path / "plans").mkdir(exist_ok=True)
             write_json(self.path / "plans" / f"{name}.json", {"keys": keys})
 
@@ -293,8 +274,8 @@ def _told(file: Path, remedy: str) -> Iterator[None]:
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """JSON that is there whole or not at all."""
-    with beside(file) as hidden:
+    """JSON that is there whole or not at all. Raises ``InputError`` if it cannot be written."""
+    with writing(file.parent), beside(file) as hidden:
         hidden.write_bytes(_render(content))
         settle(hidden, file)
 

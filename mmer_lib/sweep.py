@@ -181,7 +181,7 @@ def _execute_all(
     Runs that other processes are at are put aside, and looked at again when all else is done.
     """
     todo = todo if jobs == 1 else in_working_order(todo, corpus)
-    with nullcontext(corpus) if jobs == 1 else share(corpus) as given:
+    with nullcontext(corpus) if jobs == 1 else share(corpus, store.path) as given:
         while todo:
             aside = []
             for run, there in _execute_once(todo, given, store, jobs):

@@ -105,11 +105,19 @@ def telling_of_memory(name: str) -> Iterator[None]:
     except (MemoryError, RuntimeError, OSError) as error:
         if not _is_of_memory(error):
             raise
-        asked = re.search(r"(tried|unable) to allocate [\d.]+ \w+", str(error), re.IGNORECASE)
         raise InputError(
-            f"{name}: memory is not enough{f' ({asked[0].lower()})' if asked else ''}. Use fewer "
-            f"jobs, smaller batches or a smaller model. What is finished is kept"
+            f"{name}: memory is not enough{_asked(str(error))}. Use fewer jobs, smaller batches or "
+            f"a smaller model. What is finished is kept"
         ) from error
+
+
+def _asked(message: str) -> str:
+    """How much was asked for, as numpy and torch tell, in GiB."""
+    found = re.search(r"to allocate ([\d.]+) (bytes|KiB|MiB|GiB|TiB|PiB)", message)
+    if not found:
+        return ""
+    powers = {"bytes": 0, "KiB": 1, "MiB": 2, "GiB": 3, "TiB": 4, "PiB": 5}
+    return f" ({float(found[1]) * 1024.0 ** (powers[found[2]] - 3):.2f} GiB more were asked for)"
 
 
 def _is_of_memory(error: BaseException) -> bool:

@@ -28,4 +28,3 @@ def _noted(run: sweep.Run, *rest: Any) -> str:
 
 sweep.execute = _noted
 sweep.PRELOAD = (*sweep.PRELOAD, __name__)
-

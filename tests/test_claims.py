@@ -380,4 +380,3 @@ def test_a_folder_that_cannot_be_written_lacks_no_ability(tmp_path, monkeypatch,
         with pytest.raises(OSError, match=os.strerror(code)):
             check_folder(tmp_path)
     assert names(tmp_path) == set()
-

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -23,8 +26,9 @@ import pytest
 from tqdm import tqdm
 
 from mmer_lib.cli import main
+from mmer_lib.errors import InputError
 from mmer_lib.store import ResultStore, StoredPredictions
-from mmer_lib.workers import in_new_process
+from mmer_lib.workers import as_finished, in_new_process, telling_of_memory
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and locks of POSIX")
 
@@ -124,13 +128,17 @@ RUNS = 12
 START = "import sys, logged; from mmer_lib.cli import main; sys.exit(main())"
 
 
+def environment(**more: str) -> dict[str, str]:
+    """In which this package and the modules beside this one are found."""
+    return {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", **more}
+
+
 @contextmanager
 def sweeping(store: Path, jobs: int = 1) -> Iterator[subprocess.Popen[str]]:
     """``mmer sweep`` in a process of its own, which is ended if it has not, and its workers too."""
     with subprocess.Popen(
         [sys.executable, "-c", START, *COMMAND, "--store", str(store), "--jobs", str(jobs)],
-        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
-             "LOG_OF_RUNS": str(log_of(store))},
+        env=environment(LOG_OF_RUNS=str(log_of(store))),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         try:
@@ -304,18 +312,18 @@ def test_a_sweep_goes_on_though_a_process_of_it_is_killed(tmp_path, undisturbed,
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["parent", "workers", "server"])
 def test_sweeps_of_several_processes_survive_kills_at_random_times(tmp_path, undisturbed, kind):
-    """Until a sweep comes to its end in peace; then in the next store, until ten were killed."""
+    """Until a sweep comes to its end in peace; then in the next store, until six were killed."""
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     drawn, killed, stores = random.Random(seed), 0, 0
-    while killed < 10:
+    while killed < 6:
         store, deaths, peace = tmp_path / str(stores), 0, False
         while not peace:
             with sweeping(store, jobs=2) as process:
                 wait_for_runs(process, store, len(logged_runs(store)["begun"]))
                 time.sleep(drawn.uniform(0, 0.5))
                 alive = process.poll() is None
-                hit = killed < 10 and alive and kill_one(process, kind, drawn)
+                hit = killed + deaths < 6 and alive and kill_one(process, kind, drawn)
                 deaths += hit
                 if peace := not (hit and kind == "parent"):
                     ended_well(process)
@@ -361,3 +369,157 @@ def test_three_sweeps_share_though_one_after_the_other_is_killed(tmp_path, undis
         ended_well(third)
     check_same(store, undisturbed)
     check_log(store, deaths=2)
+
+
+# A full disk
+
+
+FULL = (
+    "cannot write to {}: No space left on device. Free space there and give the same command "
+    "again: it goes on from there, and nothing was left by half"
+)
+
+
+def write_with_little_space(folder: Path, unit: str) -> list[tuple[str, set[str]]]:
+    """What is told, and what is left, on disks that are larger and larger, until all fits.
+
+    Each time the disk is enlarged, and the run is written after all.
+    """
+    told: list[tuple[str, set[str]]] = []
+    for size in count(2):
+        place = folder / str(size)
+        place.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o"]
+        given = {"pages": f"size={4096 * size}", "files": f"nr_inodes={size}"}
+        subprocess.run([*mount, given[unit], "tmpfs", str(place)], check=True)
+        try:
+            write_a_run(place)
+            return told
+        except InputError as error:
+            told.append((str(error), names(place)))
+        subprocess.run([*mount, "remount,size=1m,nr_inodes=99", str(place)], check=True)
+        write_a_run(place)
+        assert names(place) == WHOLE
+    raise AssertionError
+
+
+ON_DISKS = """
+import json, sys
+from pathlib import Path
+from test_nothing_lost import write_with_little_space
+found = write_with_little_space(Path(sys.argv[1]), sys.argv[2])
+print(json.dumps([(line, sorted(left)) for line, left in found]))
+"""
+
+
+def with_mounts(*command: str) -> str:
+    """What a command prints that may mount disks, which nobody else sees; skips if none may."""
+    able = ["unshare", "--map-root-user", "--mount"]
+    try:
+        subprocess.run([*able, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no disk can be mounted here: {error}")
+    done = subprocess.run(
+        [*able, *command], capture_output=True, text=True, env=environment(), timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("unit", ["pages", "files"])
+def test_wherever_a_disk_is_full_it_is_told_and_nothing_is_there_by_half(tmp_path, unit):
+    printed = with_mounts(sys.executable, "-c", ON_DISKS, str(tmp_path), unit)
+    found = json.loads(printed)
+    assert len(found) > 2
+    for i, (line, left) in enumerate(found, start=2):
+        assert line.replace("/plans:", ":") == FULL.format(tmp_path / str(i))
+        assert set(left) <= WHOLE
+        assert KEY not in left or WHOLE - {"plans", "plans/sweep.json"} <= set(left)
+
+
+SWEEP_ON_SMALL_DISK = """
+mount -t tmpfs -o size=200k tmpfs "$1"
+export LOG_OF_RUNS="$2.log"
+shift 2
+"$@" --store disk/store --jobs 2 2> told; echo $?
+find disk/store > left
+mount -o remount,size=100m disk
+"$@" --store disk/store --jobs 2 2>> told; echo $?
+cp -r disk/store .
+"""
+
+
+@pytest.mark.slow
+def test_a_sweep_on_a_full_disk_goes_on_when_there_is_space_again(
+    tmp_path, undisturbed, monkeypatch
+):
+    (tmp_path / "disk").mkdir()
+    monkeypatch.chdir(tmp_path)
+    command = [sys.executable, "-c", START, *COMMAND]
+    printed = with_mounts("sh", "-c", SWEEP_ON_SMALL_DISK, "sh", "disk", "store", *command)
+    assert printed.splitlines()[0] == "2"
+    assert printed.splitlines()[-1] == "0"
+    assert Path("told").read_text() == f"mmer: {FULL.format(tmp_path / 'disk' / 'store')}\n"
+    left = Path("left").read_text().splitlines()
+    assert 0 < sum(name.endswith("run.json") for name in left) < RUNS
+    assert not any("/." in name for name in left)
+    check_same(tmp_path / "store", undisturbed)
+
+
+@contextmanager
+def limit(kind: int, value: int) -> Iterator[None]:
+    """This process may not have more of something; as before afterwards."""
+    soft, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (value, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(kind, (soft, hard))
+
+
+def test_a_file_that_may_not_be_so_large_is_told_in_one_line(tmp_path, undisturbed, capfd):
+    """A real error of a real write wherever nothing can be mounted: a limit of the process."""
+    store = tmp_path / "store"
+    with limit(resource.RLIMIT_FSIZE, 2000):
+        assert main([*COMMAND, "--store", str(store)]) == 2
+    told = FULL.format(store).replace("No space left on device", "File too large")
+    assert capfd.readouterr().err == f"mmer: {told}\n"
+    assert names(store) == {"store.json", "claims"}
+    assert main([*COMMAND, "--store", str(store)]) == 0
+    check_same(store, undisturbed)
+
+
+# No memory
+
+
+def take_gigabytes(how_many: int) -> int:
+    """A real refusal of the system, under a limit of this process."""
+    used = psutil.Process().memory_info().vms
+    with limit(resource.RLIMIT_AS, used + 2**29):
+        return len(np.ones(how_many * 2**30, np.uint8))
+
+
+def test_a_worker_without_memory_is_told_by_the_name_of_its_work():
+    with pytest.raises(InputError) as raised:
+        list(as_finished(take_gigabytes, [8], 1, called="{} gigabytes".format))
+    assert str(raised.value) == (
+        "8 gigabytes: memory is not enough (8.00 GiB more were asked for). Use fewer jobs, "
+        "smaller batches or a smaller model. What is finished is kept"
+    )
+
+
+def test_a_model_that_does_not_fit_into_memory_is_told_in_one_line(tmp_path, capfd):
+    command = [*COMMAND, "--width", "60000", "--store", str(tmp_path / "store")]
+    with limit(resource.RLIMIT_AS, psutil.Process().memory_info().vms + 2**30):
+        assert main(command) == 2
+    assert re.fullmatch(
+        r"mmer: self-T, fold 0, seed 0: memory is not enough \([\d.]+ GiB more were asked for\)\. "
+        r"Use fewer jobs, smaller batches or a smaller model\. What is finished is kept\n",
+        capfd.readouterr().err,
+    )
+    assert names(tmp_path / "store") == {"store.json", "claims"}
+
+
+def test_an_error_that_is_none_of_memory_stays_as_it_is():
+    with pytest.raises(RuntimeError, match="shapes"), telling_of_memory("work"):
+        raise RuntimeError("shapes do not fit")
