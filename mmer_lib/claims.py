@@ -32,7 +32,7 @@ if _LOCKS:
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, or none for this user or process
 _CLAIMS = "claims"
-_CANNOT = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)  # a missing ability
+_NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)  # some file systems cannot, of folders
 
 
 # -- claims ----------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def _sync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in _CANNOT:  # some file systems have none for folders
+        if error.errno not in _NO_SYNC:
             raise
     finally:
         os.close(descriptor)
@@ -218,9 +218,10 @@ def check_folder(folder: Path) -> None:
     """Raise ``InputError`` unless ``folder`` can do what is needed so that nothing is lost.
 
     Needed are: a file that is made only if there is none, locks that exclude each other, a folder
-    that can be renamed, a file that replaces another, and a new name that is seen at once. This
-    machine is asked alone: with others, their locks must exclude each other, too (those of NFS
-    do; those of Lustre if it is mounted with ``flock``).
+    that can be renamed, a file that replaces another, and a new name that is seen at once. Only
+    this machine is asked. Where several share the folder, their locks must exclude each other,
+    too, as those of NFS do (see flock(2)); where one sees new names late, it may execute a run
+    that another has done, and the first one stays.
 
     Raises ``OSError`` where ``folder`` cannot be written.
     """
