@@ -7,6 +7,7 @@
             history.csv          one row an epoch
             predictions.npz      ids, labels (n,), probabilities (n, C) of dev and test
             weights.safetensors  the parameters of the kept epoch
+      claims/<key>               a run that a process is at (see ``claims``)
 
 The key is a hash of everything that decides a run's numbers, so a finished run is found again
 and never computed twice. A file that cannot be read is told of by name, with what to remove.
@@ -16,14 +17,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -32,8 +31,10 @@ from zlib import error as ZlibError
 import numpy as np
 import pandas as pd
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
+from mmer_lib import claims
+from mmer_lib.claims import beside, remove, settle, writing
 from mmer_lib.errors import InputError, check_path, unknown
 
 FORMAT = 1
@@ -72,7 +73,7 @@ class ResultStore:
         marker = self.path / "store.json"
         if marker.is_file():
             self._check_marker(marker)
-        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        elif self._is_something_else():
             raise InputError(
                 f"{self.path} is not a result store (no store.json in it): "
                 f"choose the --store folder of `mmer sweep`, or an empty one"
@@ -81,6 +82,13 @@ class ResultStore:
             raise InputError(f"{self.path}: no result store there. Make one with `mmer sweep`")
         else:
             self._create(marker)
+
+    def _is_something_else(self) -> bool:
+        """Whether something lies there that is no store, nor one that is being made."""
+        if not self.path.is_dir():
+            return self.path.exists()
+        theirs = {file.name for file in self.path.iterdir()} - {".store.json", ".store.json.lock"}
+        return bool(theirs) and not (self.path / "store.json").is_file()
 
     def _check_marker(self, marker: Path) -> None:
         try:
@@ -91,13 +99,9 @@ class ResultStore:
             raise InputError(f"{marker} has format {found}, this version reads {FORMAT}")
 
     def _create(self, marker: Path) -> None:
-        try:
+        with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             write_json(marker, {"format": FORMAT, "what": "mmer result store"})
-        except OSError as error:
-            raise InputError(
-                f"cannot write a store at {self.path}: {error.strerror}. Choose another folder"
-            ) from error
 
     def __contains__(self, key: str) -> bool:
         return KEY.fullmatch(str(key)) is not None and (self.path / key / "run.json").is_file()
@@ -120,39 +124,54 @@ class ResultStore:
         """
         if not KEY.fullmatch(key):
             raise InputError(f"{key!r} is no key of a run: 16 hex digits expected")
-        beside = self._make_beside(key)
-        try:
-            beside.chmod(0o755)  # mkdtemp makes it private
-            history.to_csv(beside / "history.csv", index=False)
-            arrays = {
-                f"{part}_{name}": getattr(predictions, name)
-                for part, predictions in parts.items()
-                for name in ("ids", "labels", "probabilities")
-            }
-            np.savez_compressed(beside / "predictions.npz", allow_pickle=False, **arrays)
-            save_file(dict(weights), beside / "weights.safetensors")
-            stamp = datetime.now(UTC).isoformat(timespec="seconds")
-            write_json(beside / "run.json", {**run, "key": key, "created": stamp})
-            try:
-                beside.rename(self.path / key)
-            except OSError:
-                if key not in self:
-                    raise
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+        arrays = {
+            f"{part}_{name}": getattr(predictions, name)
+            for part, predictions in parts.items()
+            for name in ("ids", "labels", "probabilities")
+        }
+        archive = BytesIO()
+        np.savez_compressed(archive, allow_pickle=False, **arrays)
+        stamp = datetime.now(UTC).isoformat(timespec="seconds")
+        files = {  # in memory first: then a full disk is one plain error
+            "history.csv": history.to_csv(index=False).encode(),
+            "predictions.npz": archive.getvalue(),
+            "weights.safetensors": save(dict(weights)),
+            "run.json": _render({**run, "key": key, "created": stamp}),
+        }
+        with writing(self.path), beside(self.path / key) as folder:
+            if key in self:
+                return
+            folder.mkdir()
+            for name, content in files.items():
+                (folder / name).write_bytes(content)
+            remove(self.path / key)  # what lies there without its run.json is no run
+            settle(folder, self.path / key)
+
+    @contextmanager
+    def claim(self, key: str) -> Iterator[bool]:
+        """Whether this process alone is at a run until the end of the block; never waits.
+
+        Who has a claim looks once more whether the store holds the run by now:
+
+            with store.claim(key) as mine:
+                if mine and key not in store: ...
+
+        Raises ``InputError`` where the store cannot be written.
+        """
+        with ExitStack() as stack:
+            with writing(self.path):
+                mine = stack.enter_context(claims.claim(self.path, key))
+            yield mine
 
     def check_writable(self) -> None:
-        """Raise ``InputError`` unless runs can be written here."""
-        self._make_beside("check").rmdir()
+        """Raise ``InputError`` unless runs can be written here and none is lost.
 
-    def _make_beside(self, name: str) -> Path:
-        """A hidden folder of this store, to be filled and renamed."""
-        try:
-            return Path(tempfile.mkdtemp(prefix=f".{name}-", dir=self.path))
-        except OSError as error:
-            raise InputError(
-                f"cannot write to the store {self.path}: {error.strerror}. Choose another folder"
-            ) from error
+        What processes that died have left here is removed.
+        """
+        with writing(self.path):
+            claims.check_folder(self.path)
+            claims.tidy(self.path)
+            claims.tidy(self.path / "plans")
 
     def run(self, key: str) -> dict[str, Any]:
         """What decided a run and what came out.
@@ -224,8 +243,9 @@ class ResultStore:
         """Remember the runs of the plan that was run last under ``name``, letters and hyphens."""
         if not re.fullmatch(r"\w[\w-]*", name):
             raise InputError(f"plan name {name!r}: expected letters, digits, _ and - only")
-        (self.path / "plans").mkdir(exist_ok=True)
-        write_json(self.path / "plans" / f"{name}.json", {"keys": keys})
+        with writing(self.path):
+            (self.path / "plans").mkdir(exist_ok=True)
+            write_json(self.path / "plans" / f"{name}.json", {"keys": keys})
 
     def plans(self) -> list[str]:
         """The names of the plans that were run."""
@@ -254,7 +274,11 @@ def _told(file: Path, remedy: str) -> Iterator[None]:
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """JSON written beside and renamed into place."""
-    beside = file.with_name(f".{file.name}-{os.getpid()}")
-    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    beside.replace(file)
+    """JSON that is there whole or not at all. Raises ``InputError`` if it cannot be written."""
+    with writing(file.parent), beside(file) as hidden:
+        hidden.write_bytes(_render(content))
+        settle(hidden, file)
+
+
+def _render(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=1) + "\n").encode()

@@ -4,19 +4,23 @@ The unit of parallel work is a run in a process of one thread (two such processe
 threads). Numbers depend on the run alone, never on ``jobs`` or on what ran before. Workers map the
 corpus where it lies and get one run at a time: none waits for another. Inside a fold the expensive
 ones go first, so that no long one is left alone at the end.
+
+Several sweeps, also on machines that share a disk, may work on one store: whoever executes a run
+has its claim (see ``claims``), so that none is done twice. Killed at any moment, a sweep that is
+started again goes on from there.
 """
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import product
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
@@ -26,6 +30,7 @@ from tqdm.auto import tqdm
 
 import mmer_lib
 from mmer_lib import metrics
+from mmer_lib.claims import claimant, is_claimed
 from mmer_lib.corpora import Corpus, Fold
 from mmer_lib.corpora.base import blake2b
 from mmer_lib.corpora.batches import Part, Scaler, pair_up
@@ -42,10 +47,11 @@ from mmer_lib.model import (
 )
 from mmer_lib.store import SEMANTICS, STORED_PARTS, ResultStore, spec_key
 from mmer_lib.train import TrainConfig, build_model, check_precision, fit, predict
-from mmer_lib.workers import as_finished
+from mmer_lib.workers import as_finished, telling_of_memory
 
 # What workers share: this, and what is imported at the first training step.
 PRELOAD = ("mmer_lib.sweep", "mmer_lib.kernels", "torch._dynamo")
+_POLL = 0.5  # seconds between looks at runs that others are at
 
 
 @dataclass(frozen=True)
@@ -145,7 +151,8 @@ def _run_key(shared: dict[str, Any], config: ModelConfig, fold: Fold, seed: int)
 def run_plan(plan: Plan, store: ResultStore, jobs: int = 1, name: str = "sweep") -> pd.DataFrame:
     """Run what the store does not hold yet and return the plan's rows of its table.
 
-    The store remembers the plan as ``name`` (see ``ResultStore.plan``). ``jobs`` worker processes
+    Runs that other sweeps are at are waited for, and taken over where those die. The store
+    remembers the plan as ``name`` (see ``ResultStore.plan``). ``jobs`` worker processes
     of one thread each; 1 works in this process. Progress goes to standard error, quietly where
     there is no terminal. Raises ``InputError`` for what cannot be run or written, before the
     first run starts.
@@ -155,32 +162,77 @@ def run_plan(plan: Plan, store: ResultStore, jobs: int = 1, name: str = "sweep")
     todo = [run for run in runs if run.key not in store]
     store.check_writable()
     quiet = True if os.environ.get("TQDM_DISABLE") else None  # None: where there is no terminal
-    keys = _execute_all(todo, plan.corpus, store, min(jobs, len(todo) or 1))
     done = len(runs) - len(todo)
-    with closing(keys), tqdm(total=len(runs), initial=done, unit="run", disable=quiet) as bar:
-        for key in keys:  # closed even if Ctrl-C comes here, so that workers end
-            bar.set_postfix_str(key, refresh=False)
-            bar.update()
+    with tqdm(total=len(runs), initial=done, unit="run", disable=quiet) as bar:
+        jobs = min(jobs, len(todo) or 1)
+        with closing(_execute_all(todo, plan.corpus, store, jobs, bar.set_postfix_str)) as keys:
+            for key in keys:  # closed even if Ctrl-C comes here, so that workers end
+                bar.set_postfix_str(key, refresh=False)
+                bar.update()
     store.note_plan(name, [run.key for run in runs])
     return store.to_frame([run.key for run in runs])
 
 
 def _execute_all(
-    todo: list[Run], corpus: Corpus, store: ResultStore, jobs: int
+    todo: list[Run], corpus: Corpus, store: ResultStore, jobs: int, tell: Callable[[str], None]
 ) -> Generator[str, None, None]:
-    """Execute runs here or in worker processes; yields the key of each as it is finished."""
-    if jobs == 1:
+    """Execute runs here or in worker processes; yields the key of each as it is there.
+
+    Runs that other processes are at are put aside, and looked at again when all else is done.
+    """
+    todo = todo if jobs == 1 else in_working_order(todo, corpus)
+    with nullcontext(corpus) if jobs == 1 else share(corpus, store.path) as given:
+        while todo:
+            aside = []
+            for run, there in _execute_once(todo, given, store, jobs):
+                if there:
+                    yield run.key
+                else:
+                    aside.append(run)
+            todo = yield from _wait_for_others(aside, store, tell)
+
+
+def _execute_once(
+    todo: list[Run], corpus: Corpus | SharedCorpus, store: ResultStore, jobs: int
+) -> Iterator[tuple[Run, bool]]:
+    """Every run that nobody is at, executed; and whether the store holds it now."""
+    if isinstance(corpus, Corpus):
         for run in todo:
-            yield execute(run, corpus, store)
+            yield run, execute_if_free(run, corpus, store)
         return
-    with share(corpus) as shared:
-        work = partial(_execute_in_worker, shared, store.path.resolve())
-        runs = in_working_order(todo, corpus)
-        yield from as_finished(work, runs, jobs, PRELOAD, lambda run: run.name)
+    work = partial(_execute_in_worker, corpus, store.path.resolve())
+    runs = {run.key: run for run in todo}
+    for key, there in as_finished(work, runs.values(), jobs, PRELOAD, lambda run: run.name):
+        yield runs[key], there
 
 
-def _execute_in_worker(shared: SharedCorpus, store: Path, run: Run) -> str:
-    return execute(run, shared.open(), ResultStore(store))
+def _execute_in_worker(shared: SharedCorpus, store: Path, run: Run) -> tuple[str, bool]:
+    return run.key, execute_if_free(run, shared.open(), ResultStore(store))
+
+
+def _wait_for_others(
+    runs: list[Run], store: ResultStore, tell: Callable[[str], None]
+) -> Generator[str, None, list[Run]]:
+    """Yield the keys of ``runs`` as others finish them; return the rest as soon as one is free."""
+    while True:
+        for run in [run for run in runs if run.key in store]:
+            runs.remove(run)
+            yield run.key
+        if not runs or not all(is_claimed(store.path, run.key) for run in runs):
+            return runs
+        tell(f"waiting for {claimant(store.path, runs[0].key) or 'another process'}")
+        sleep(_POLL)
+
+
+def execute_if_free(run: Run, corpus: Corpus, store: ResultStore) -> bool:
+    """``execute`` a run unless another process is at it or has done it; is it in the store now?
+
+    Raises ``InputError`` where memory is not enough, and what ``execute`` raises.
+    """
+    with store.claim(run.key) as mine, telling_of_memory(run.name):
+        if mine and run.key not in store:
+            execute(run, corpus, store)
+    return run.key in store
 
 
 def in_working_order(runs: list[Run], corpus: Corpus) -> list[Run]:

@@ -14,9 +14,11 @@ workers never run: a script needs no ``if __name__ == "__main__"``.
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import sys
 import traceback
@@ -95,6 +97,36 @@ def _call(function: Callable[..., Result], given: tuple[Any, ...]) -> Result:
     return function(*given)
 
 
+@contextmanager
+def telling_of_memory(name: str) -> Iterator[None]:
+    """Turn whatever says that memory was not enough for ``name`` into one line: ``InputError``."""
+    try:
+        yield
+    except (MemoryError, RuntimeError, OSError) as error:
+        if not _is_of_memory(error):
+            raise
+        raise InputError(
+            f"{name}: memory is not enough{_asked(str(error))}. Use fewer jobs, smaller batches or "
+            f"a smaller model. What is finished is kept"
+        ) from error
+
+
+def _asked(message: str) -> str:
+    """How much was asked for, as numpy and torch tell, in GiB."""
+    found = re.search(r"to allocate ([\d.]+) (bytes|KiB|MiB|GiB|TiB|PiB)", message)
+    if not found:
+        return ""
+    powers = {"bytes": 0, "KiB": 1, "MiB": 2, "GiB": 3, "TiB": 4, "PiB": 5}
+    return f" ({float(found[1]) * 1024.0 ** (powers[found[2]] - 3):.2f} GiB more were asked for)"
+
+
+def _is_of_memory(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    said = ("can't allocate memory", "out of memory", "bad_alloc")  # by torch, on CPU and CUDA
+    return isinstance(error, MemoryError) or any(text in str(error) for text in said)
+
+
 # -- pieces of work --------------------------------------------------------------------------------
 
 
@@ -139,6 +171,9 @@ class _Worker:
         try:
             with _empty_main():
                 self.process.start()
+        except BaseException:
+            self.pipe.close()
+            raise
         finally:
             theirs.close()  # the worker's alone: where it ends, the pipe ends
 
@@ -222,16 +257,27 @@ class _Team:
         return task
 
     def hire(self) -> _Worker:
-        """One worker more."""
-        _start_server(self.preload)
-        self.workers.append(_Worker())
+        """One worker more. That their server dies meanwhile is no reason to give up."""
+        for attempt in range(1, _LIVES + 1):
+            try:
+                _start_server(self.preload)
+                self.workers.append(_Worker())
+                break
+            except (OSError, EOFError) as error:
+                if attempt == _LIVES:
+                    raise InputError(
+                        f"no worker process can be started ({error or type(error).__name__}). "
+                        f"Where memory or processes are short, use fewer jobs. What is finished "
+                        f"is kept"
+                    ) from error
         return self.workers[-1]
 
     def collect(self, worker: _Worker) -> list[tuple[int, Any]]:
         """What a worker has finished; nothing if it died and its task must be done again."""
         task, answer = worker.take()
         if answer is not None:
-            return [(task.place, _read(answer))]
+            with telling_of_memory(task.name):
+                return [(task.place, _read(answer))]
         self.workers.remove(worker)
         worker.leave()
         ending = worker.ending()
@@ -267,18 +313,19 @@ _preloaded: set[str] = set()  # what the server of this process has imported
 
 
 def _start_server(preload: Sequence[str]) -> None:
-    """Start the server that workers are forked from, unless it is there and has all imported.
+    """Start the server that workers are forked from, unless it lives and has all imported.
 
     Ctrl-C is not for the server and its workers, so they are born with that signal blocked.
     """
-    if METHOD != "forkserver" or {*preload, __name__} <= _preloaded:
+    if METHOD != "forkserver":
         return
     from multiprocessing import forkserver, resource_tracker  # not on every system
 
-    if _preloaded and not multiprocessing.active_children():
-        forkserver._forkserver._stop()  # type: ignore[attr-defined]  # it knows too little
-    _preloaded.update(preload, [__name__])
-    forkserver.set_forkserver_preload(sorted(_preloaded))
+    if not {*preload, __name__} <= _preloaded:
+        if _preloaded and not multiprocessing.active_children():
+            forkserver._forkserver._stop()  # type: ignore[attr-defined]  # it knows too little
+        _preloaded.update(preload, [__name__])
+        forkserver.set_forkserver_preload(sorted(_preloaded))
     # It must find what this process finds, and nothing else in the folder that it is started in.
     path = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
     resource_tracker.ensure_running()  # before, as it would let the signal through again

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmer_lib import store as store_module
 from mmer_lib.errors import InputError
 from mmer_lib.store import ResultStore, StoredPredictions, spec_key
 
@@ -119,25 +119,31 @@ class Failure(Exception):
     """Something that goes wrong in the middle of writing."""
 
 
-@pytest.mark.parametrize("step", ["savez_compressed", "save_file", "write_json"])
+@pytest.mark.parametrize("step", range(4))
 def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch, step):
-    store = ResultStore(tmp_path)
+    store, real, written = ResultStore(tmp_path), Path.write_bytes, []
 
-    def fail(*_args, **_options) -> None:
-        raise Failure
+    def fail(file: Path, content: bytes) -> None:
+        real(file, content[: len(content) // 2])
+        if len(written) == step:
+            raise Failure
+        written.append(file.name)
 
-    holder = np if step == "savez_compressed" else store_module
-    monkeypatch.setattr(holder, step, fail)
-    with pytest.raises(Failure):
-        write(store)
+    with monkeypatch.context() as changed:
+        changed.setattr(Path, "write_bytes", fail)
+        with pytest.raises(Failure):
+            write(store)
+    assert len(written) == step
     assert names(tmp_path) == {"store.json"}
     assert KEY not in store
+    write(store)
+    assert store.run(KEY)["key"] == KEY
 
 
 def test_a_half_written_folder_is_no_run(tmp_path):
     store = ResultStore(tmp_path)
     write(store)
-    half = tmp_path / f".{'f' * 16}-abc"  # as a killed process leaves it
+    half = tmp_path / f".{'f' * 16}"  # as a killed process leaves it
     half.mkdir()
     (half / "run.json").write_text("{")
     (tmp_path / ("e" * 16)).mkdir()
@@ -152,6 +158,39 @@ def test_a_run_that_is_already_there_stays(tmp_path):
     write(store, run={"row": row(), "note": "second"})
     assert store.run(KEY)["note"] == "first"
     assert names(tmp_path) == {"store.json", KEY}
+
+
+def test_a_folder_that_lost_its_record_is_no_run_and_is_replaced(tmp_path):
+    store = ResultStore(tmp_path)
+    write(store)
+    (tmp_path / KEY / "run.json").unlink()
+    (tmp_path / KEY / "stray").touch()
+    assert KEY not in store
+    write(store, run={"row": row(), "note": "second"})
+    assert store.run(KEY)["note"] == "second"
+    assert not (tmp_path / KEY / "stray").exists()
+
+
+def test_a_store_that_another_process_is_making_is_a_store(tmp_path, monkeypatch):
+    """It appears between two looks: first no marker, then a folder with something in it."""
+    real = Path.is_file
+
+    def late(file: Path) -> bool:
+        if file.name == "store.json" and not (tmp_path / "plans").exists():
+            (tmp_path / "plans").mkdir()
+            file.write_text('{"format": 1}')
+            return False
+        return real(file)
+
+    monkeypatch.setattr(Path, "is_file", late)
+    assert ResultStore(tmp_path).keys() == []
+
+
+def test_a_store_whose_making_was_cut_short_is_made_again(tmp_path):
+    for name in (".store.json", ".store.json.lock"):
+        (tmp_path / name).write_text("{")
+    ResultStore(tmp_path)
+    assert names(tmp_path) == {"store.json"}
 
 
 def test_a_run_can_be_read_by_others(tmp_path):
@@ -198,7 +237,7 @@ def test_a_store_of_another_format_is_told(tmp_path):
 
 def test_a_destination_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match=r"cannot write a store at .*Choose another folder"):
+    with pytest.raises(InputError, match=r"cannot write to .*Choose another folder"):
         ResultStore(tmp_path / "file" / "store")
 
 
@@ -206,19 +245,43 @@ def test_a_store_that_has_become_read_only_can_be_read_but_not_written(tmp_path,
     store = ResultStore(tmp_path)
     write(store)
 
-    def refuse(*_args, **_options) -> str:
-        raise PermissionError(13, "Permission denied")
+    def refuse(path, flags, mode=0o777, **_options) -> int:
+        if flags & os.O_CREAT:
+            raise PermissionError(13, "Permission denied")
+        return real(path, flags, mode)
 
-    monkeypatch.setattr(store_module.tempfile, "mkdtemp", refuse)
+    real = os.open
+    monkeypatch.setattr(os, "open", refuse)
     assert ResultStore(tmp_path, create=False).run(KEY)["key"] == KEY
-    for attempt in (store.check_writable, lambda: write(store, "f" * 16)):
-        with pytest.raises(InputError, match=r"cannot write to the store .*Permission denied"):
+    attempts = (
+        store.check_writable,
+        lambda: write(store, "f" * 16),
+        lambda: store.claim(KEY).__enter__(),
+        lambda: store.note_plan("grid", [KEY]),
+    )
+    for attempt in attempts:
+        with pytest.raises(InputError, match=r"cannot write to .*: Permission denied. Choose anot"):
             attempt()
 
 
 def test_checking_that_a_store_is_writable_leaves_nothing(tmp_path):
-    ResultStore(tmp_path).check_writable()
-    assert names(tmp_path) == {"store.json"}
+    store = ResultStore(tmp_path)
+    (tmp_path / "plans").mkdir()
+    left = [".check", f".{KEY}", ".corpus-1", "plans/.grid.json"]
+    for name in left:  # as killed processes leave it
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").touch()
+        (tmp_path / f"{name}.lock").touch()
+    (tmp_path / ".mine").touch()
+    store.check_writable()
+    assert names(tmp_path) == {"store.json", "plans", ".mine"}
+    assert names(tmp_path / "plans") == set()
+
+
+def test_a_run_is_claimed_by_one_at_a_time(tmp_path):
+    store = ResultStore(tmp_path)
+    with store.claim(KEY) as mine, store.claim(KEY) as again, store.claim("f" * 16) as other:
+        assert (mine, again, other) == (True, False, True)
 
 
 def test_an_unknown_key_and_an_empty_table_are_told(tmp_path):

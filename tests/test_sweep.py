@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import shutil
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import fields, replace
 from itertools import combinations
 from pathlib import Path
@@ -98,6 +101,68 @@ def test_a_plan_that_was_cut_short_goes_on_where_it_stopped(corpus, tmp_path, mo
     )
     assert len(run_plan(plan, store)) == 4
     assert executed == keys(plan)
+
+
+def elsewhere(monkeypatch: Any, do: Callable[[], Any]) -> list[str]:
+    """Let something be done while others are waited for; returns what is executed here."""
+    executed, real, waited = [], sweep.execute, []
+
+    def wait(_seconds: float) -> None:
+        waited.append(1)
+        assert len(waited) == 1
+        do()
+
+    def execute(run: Any, *rest: Any) -> str:
+        executed.append(run.key)
+        return real(run, *rest)
+
+    monkeypatch.setattr(sweep, "sleep", wait)
+    monkeypatch.setattr(sweep, "execute", execute)
+    return executed
+
+
+def test_a_run_that_another_process_is_at_is_waited_for(corpus, finished, tmp_path, monkeypatch):
+    store, plan = ResultStore(tmp_path), make_plan(corpus)
+    first, *others = plan.runs()
+    with ExitStack() as another:
+        assert another.enter_context(store.claim(first.key))
+
+        def finish() -> None:
+            shutil.copytree(finished[0].path / first.key, tmp_path / first.key)
+            another.close()
+
+        executed = elsewhere(monkeypatch, finish)
+        table = run_plan(plan, store)
+    assert executed == [run.key for run in others]
+    assert table["key"].tolist() == keys(plan)
+
+
+def test_a_run_whose_process_has_died_is_taken_over(corpus, tmp_path, monkeypatch):
+    store, plan = ResultStore(tmp_path), make_plan(corpus)
+    first, *others = plan.runs()
+    with ExitStack() as another:
+        assert another.enter_context(store.claim(first.key))
+        executed = elsewhere(monkeypatch, another.close)
+        run_plan(plan, store)
+    assert executed == [run.key for run in (*others, first)]
+    assert list((tmp_path / "claims").iterdir()) == []
+
+
+def test_a_run_that_another_process_has_finished_meanwhile_is_not_executed(
+    corpus, finished, tmp_path, monkeypatch
+):
+    store, plan = ResultStore(tmp_path), make_plan(corpus)
+    executed, real = [], sweep.execute
+
+    def execute(run: Any, *rest: Any) -> str:
+        executed.append(run.key)
+        for key in keys(plan)[1:]:  # all others are done elsewhere
+            shutil.copytree(finished[0].path / key, tmp_path / key)
+        return real(run, *rest)
+
+    monkeypatch.setattr(sweep, "execute", execute)
+    assert run_plan(plan, store)["key"].tolist() == keys(plan)
+    assert executed == keys(plan)[:1]
 
 
 def test_more_seeds_add_runs_and_repeat_none(corpus):

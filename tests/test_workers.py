@@ -249,6 +249,52 @@ def test_a_worker_that_leaves_by_itself_is_dead_too():
         list(as_finished(os._exit, [3], 1))
 
 
+def kill_server() -> None:
+    os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+
+
+@pytest.mark.skipif(workers.METHOD != "forkserver", reason="there is no server here")
+def test_workers_go_on_though_their_server_is_killed_and_new_ones_have_a_new_server(tmp_path):
+    results = as_finished(partial(die_once, tmp_path), range(6), 1)
+    first = next(results)
+    kill_server()
+    assert sorted([first, *results]) == list(range(6))
+    assert (tmp_path / "died").exists()  # the worker, after its server
+    before = forkserver._forkserver._forkserver_pid
+    kill_server()
+    (found,) = as_finished(seen, [0], 1)
+    assert found == dict.fromkeys(workers.ONE_THREAD, "1") | {"MMER_TOLD": None}
+    assert forkserver._forkserver._forkserver_pid != before
+
+
+def starting(fails: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first workers cannot be started, as where a server dies while it is asked."""
+    real, tried = workers._Worker, []
+
+    def start() -> Any:
+        tried.append(1)
+        if len(tried) <= fails:
+            raise EOFError("unexpected EOF")
+        return real()
+
+    monkeypatch.setattr(workers, "_Worker", start)
+
+
+def test_a_server_that_dies_while_it_is_asked_for_a_worker_is_asked_again(monkeypatch):
+    starting(1, monkeypatch)
+    assert sorted(as_finished(square, range(3), 1)) == [0, 1, 4]
+
+
+def test_that_no_worker_can_be_started_is_told_in_one_line(monkeypatch):
+    starting(2, monkeypatch)
+    with pytest.raises(InputError) as caught:
+        list(as_finished(square, range(3), 1))
+    assert str(caught.value) == (
+        "no worker process can be started (unexpected EOF). Where memory or processes are short, "
+        "use fewer jobs. What is finished is kept"
+    )
+
+
 # How it ends
 
 

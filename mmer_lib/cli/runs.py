@@ -59,7 +59,8 @@ def sweep(
 ) -> None:
     """Train configurations on every fold and seed.
 
-    Finished runs are kept in the store and never run again.
+    Finished runs are kept in the store and never run again. Sweeps at the same time, also on
+    machines that share the store's disk, share its runs; one that was killed goes on from there.
     """
     from mmer_lib import stats
     from mmer_lib.corpora import load_corpus
