@@ -13,7 +13,8 @@ import pytest
 
 from mmer_lib import store as store_module
 from mmer_lib.errors import InputError
-from mmer_lib.store import ResultStore, StoredPredictions, spec_key
+from mmer_lib.integrity import spec_key
+from mmer_lib.store import ResultStore, StoredPredictions
 
 KEY = "0123456789abcdef"
 HISTORY = pd.DataFrame({"epoch": [1, 2], "dev_loss": [0.1 + 0.2, 1 / 3]})

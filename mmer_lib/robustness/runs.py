@@ -18,6 +18,7 @@ from mmer_lib.corpora.batches import Part
 from mmer_lib.corpora.shared import SharedCorpus, share
 from mmer_lib.errors import InputError, check_whole, unknown
 from mmer_lib.faithfulness import check_frames, deletion_check, deletion_means
+from mmer_lib.integrity import spec_key
 from mmer_lib.maps import (
     check_joint,
     check_maps,
@@ -36,7 +37,7 @@ from mmer_lib.robustness.changes import (
     swapped_partners,
 )
 from mmer_lib.robustness.tables import about, records
-from mmer_lib.store import SEMANTICS, ResultStore, spec_key, write_json
+from mmer_lib.store import SEMANTICS, ResultStore, write_json
 from mmer_lib.sweep import PRELOAD, restore
 from mmer_lib.train import build_model
 from mmer_lib.workers import as_finished
@@ -141,7 +142,7 @@ def refusals(track: str, table: pd.DataFrame, store: ResultStore) -> dict[str, s
         raise unknown("track", track, TRACKS)
     refused = {}
     for run in records(table.drop_duplicates("configuration")):
-        stored = store.run(run["key"])["configuration"]
+        stored = store.run(run["key"])["specification"]["configuration"]
         config = ModelConfig(**{**stored, "modalities": tuple(stored["modalities"])})
         try:
             TRACKS[track].check(config)

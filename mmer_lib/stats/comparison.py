@@ -179,7 +179,10 @@ def compare(
         differences=tuple(map(float, differences)),
         df=df,
         verdict=decide(evidence["p_difference"], evidence["p_equivalence"], alpha),
-        caveats=_caveats(pairs, (a, b), estimand, alpha, evidence["se"]),
+        caveats=(
+            *_caveats(pairs, (a, b), estimand, alpha, evidence["se"]),
+            *_left_out(table),
+        ),
         **evidence,
     )  # fmt: skip
 
@@ -352,6 +355,15 @@ def _caveats(
         **_degenerate(pairs, names, se),
     }
     return tuple(sentence for sentence, applies in said.items() if applies)
+
+
+def _left_out(table: pd.DataFrame) -> tuple[str, ...]:
+    """A caveat on runs that the table lacks because they are damaged (a store tells which)."""
+    keys = list(table.attrs.get("left_out", ()))
+    if not keys:
+        return ()
+    shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+    return (f"Incomplete: {say_count(len(keys), 'damaged run')} left out of the table ({shown}).",)
 
 
 def _degenerate(pairs: pd.DataFrame, names: tuple[str, str], se: float) -> dict[str, bool]:

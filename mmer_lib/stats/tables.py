@@ -3,7 +3,9 @@
 A table has one row a run: ``configuration``, ``fold``, ``seed`` and any scores that are shares in
 [0, 1]. Where it has them, ``STUDY`` says that the runs belong together, ``COUNTS`` how much was
 learned from and tested on, and ``fold_seed`` which draw of folds a fold is from: several draws are
-a repeated cross-validation, and then each fold of each draw is a fold of its own.
+a repeated cross-validation, and then each fold of each draw is a fold of its own. A table
+from which runs are left out (a store's, where some are damaged) names them in its
+``attrs["left_out"]``.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from mmer_lib.errors import InputError, unknown
 Floats = npt.NDArray[np.float64]
 
 KEYS = ("configuration", "fold", "seed")
-STUDY = ("corpus", "fingerprint", "protocol", "n_folds")  # what runs of one study have in common
+# What runs of one study have in common; "semantics": what configurations meant to the version.
+STUDY = ("corpus", "fingerprint", "protocol", "n_folds", "semantics")
 COUNTS = ("n_train", "n_dev", "n_test")  # utterances; the first two are what a fit learns from
 
 
