@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from mmer_lib import metrics
 from mmer_lib.errors import InputError
-from mmer_lib.integrity import RECORD, Damage, Extra, check_extra, read_file, read_run
+from mmer_lib.integrity import RECORD, Damage, Extra, check_extra, read_file, read_run, read_signed
 from mmer_lib.store import ResultStore
 
 # Entries of the specification -> the column of the table that says the same.
@@ -108,12 +108,12 @@ def _same(told: Any, made: Any) -> bool:
 
 
 def _name(store: ResultStore, key: str) -> str:
-    """What a reader knows a run by, if its ``run.json`` can be read."""
+    """What a reader knows a run by, if its ``run.json`` is whole."""
     try:
-        row = store.run(key)["row"]
-    except InputError:
+        row = read_signed(store.path / key / RECORD)["row"]
+        return f"{row['configuration']}, fold {row['fold']}, seed {row['seed']}"
+    except (Damage, KeyError, TypeError):
         return ""
-    return f"{row['configuration']}, fold {row['fold']}, seed {row['seed']}"
 
 
 def set_aside(store: ResultStore, keys: Iterable[str]) -> list[Path]:
@@ -166,7 +166,7 @@ def _describe_runs(store: ResultStore, plan: str, keys: list[str]) -> dict[str, 
         "corpus": which(row["corpus"] for row in rows),
         "semantics": which(row["semantics"] for row in rows),
         "mmer": which(about["provenance"]["mmer"] for about in whole),
-        "MB": round(sum(_bytes(store.path / key) for key in keys) / 1e6, 1),
+        "MB": round(sum(_bytes(store.path / key) for key in keys) / 1e6, 2),
     }
 
 

@@ -5,8 +5,9 @@
 
 A run folder holds ``notebooks/NN_name.ipynb`` (executed), beside each ``NN_name.json`` (what it
 was made from), ``store/`` and ``verdicts.csv``. A notebook is executed again when its code, its
-parameters, the library, the data it names or a notebook that filled its store has changed. It is
-written beside and renamed when whole; one that fails is kept as ``NN_name.failed.ipynb``.
+parameters, the library, the data it names or a notebook that filled its store has changed, or a run
+of its store is gone. It is written beside and renamed when whole; one that fails is kept as
+``NN_name.failed.ipynb``.
 
 Notebooks that do not wait for one another are executed two at a time. Kernels run in the notebooks'
 folder, and every path given to them is relative to it, so that no path of a machine enters an
@@ -273,7 +274,16 @@ def _recorded(target: Path, stem: str) -> dict[str, Any]:
 def _is_current(record: Path, key: str, folder: Path) -> bool:
     about = _recorded(record.parent, record.stem)
     made = about.get("made", [])
-    return about.get("key") == key and all((folder / name).exists() for name in made)
+    return about.get("key") == key and all(_is_there(folder / name) for name in made)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a file or store is there, the store with every run that its plans name."""
+    try:
+        plans = [json.loads(file.read_bytes())["keys"] for file in path.glob("plans/*.json")]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return path.exists() and all((path / key).is_dir() for keys in plans for key in keys)
 
 
 def _key(notebook: Notebook, given: Mapping[str, Any], upstream: list[dict[str, Any]]) -> str:
