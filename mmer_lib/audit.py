@@ -31,6 +31,10 @@ _SAID_TWICE = {
     "fold_seed": "fold_seed", "fold": "fold", "seed": "seed", "semantics": "semantics",
 }  # fmt: skip
 
+_NOTES = {  # folder of a store -> what to do about a damaged file in it
+    "plans": "remove it and run the plan again, what is finished stays",
+    "tracks": "remove it and it is measured again",
+}
 _COUNTED = ("configuration", "fold", "seed")
 
 
@@ -38,19 +42,20 @@ _COUNTED = ("configuration", "fold", "seed")
 class Finding:
     """A run that is not as it was written: its key, its name if that can be read, what is wrong.
 
-    ``mend``: whether it must be run again; else its numbers are sound.
+    Also of other files of a store, ``key`` being their place in it. ``mend``: whether a run must be
+    run again; ``remedy`` says what else is to be done, and is empty for a run.
     """
 
     key: str
     name: str
     what: str
-    mend: bool
+    mend: bool = False
+    remedy: str = ""
 
     def sentence(self) -> str:
-        """One line, the remedy included where running again is not needed."""
-        remedy = "" if self.mend else " - move that elsewhere; the numbers are sound"
+        """One line, with the remedy where it is not that of all runs (``ResultStore.remedy``)."""
         named = f" ({self.name})" if self.name else ""
-        return f"{self.key}{named}: {self.what}{remedy}"
+        return f"{self.key}{named}: {self.what}" + (f"; {self.remedy}" if self.remedy else "")
 
 
 def verify(store: ResultStore, keys: Iterable[str] | None = None) -> Iterator[Finding]:
@@ -63,8 +68,21 @@ def verify(store: ResultStore, keys: Iterable[str] | None = None) -> Iterator[Fi
     for key in tqdm(chosen, desc="verify", unit="run", disable=quiet, leave=False):
         try:
             check_run(store, key)
+        except Extra as extra:
+            remedy = "move that elsewhere, the numbers are sound"
+            yield Finding(key, _name(store, key), str(extra), remedy=remedy)
         except Damage as damage:
-            yield Finding(key, _name(store, key), str(damage), not isinstance(damage, Extra))
+            yield Finding(key, _name(store, key), str(damage), mend=True)
+
+
+def verify_notes(store: ResultStore) -> Iterator[Finding]:
+    """What else is damaged in a store: its plans, and what tracks measured on its runs."""
+    for kind, remedy in _NOTES.items():
+        for file in sorted((store.path / kind).glob("*.json")):
+            try:
+                read_signed(file)
+            except Damage as damage:
+                yield Finding(f"{kind}/{file.name}", "", str(damage), remedy=remedy)
 
 
 def check_run(store: ResultStore, key: str) -> None:

@@ -124,7 +124,10 @@ def run_grid(
         corpus = _embed(*cell.items())
         runs = run_plan(replace(plan, corpus=corpus), store, jobs, _plan_name(name, cell))
         tables.append(runs.assign(**cell))
-    return pd.concat(tables, ignore_index=True)
+    grid = pd.concat(tables, ignore_index=True)
+    left_out = {k: v for table in tables for k, v in table.attrs.get("left_out", {}).items()}
+    grid.attrs = {"left_out": left_out} if left_out else {}
+    return grid
 
 
 @lru_cache(maxsize=4)

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from small import SIZES, learnable_corpus
 
 from mmer_lib import audit
-from mmer_lib.audit import check_run, describe_store, set_aside, verify
+from mmer_lib.audit import check_run, describe_store, set_aside, verify, verify_notes
 from mmer_lib.errors import InputError, Notice
 from mmer_lib.integrity import Damage, read_signed, render, sign, spec_key
+from mmer_lib.robustness import run_track
 from mmer_lib.store import SEMANTICS, ResultStore
 from mmer_lib.sweep import Plan, restore, run_plan
 from mmer_lib.train import TrainConfig
@@ -217,10 +218,23 @@ def test_a_file_that_does_not_belong_is_told_but_needs_no_new_run(store):
     (one,) = verify(store)
     assert not one.mend
     assert "(cross-AT, fold" in one.sentence() or "(self-T, fold" in one.sentence()
-    assert one.sentence().endswith("move that elsewhere; the numbers are sound")
+    assert one.sentence().endswith("; move that elsewhere, the numbers are sound")
     assert "notes.txt does not belong to it" in one.what
     assert ".DS_Store" not in one.what
     assert store.damaged() == {}
+
+
+@pytest.mark.parametrize("kind", ["plans", "tracks"])
+def test_damaged_plans_and_tracks_are_found_with_what_to_do(store, kind):
+    several = store.to_frame().query("configuration == 'cross-AT'")
+    run_track("missing", several, store, CORPUS)
+    assert list(verify_notes(store)) == []
+    file = next((store.path / kind).glob("*.json"))
+    file.write_bytes(file.read_bytes().replace(b'"', b"'", 1))
+    (one,) = verify_notes(store)
+    assert one.sentence().startswith(f"{kind}/{file.name}: {file.name} is not as it was written; ")
+    assert not one.mend
+    assert "remove it and " in one.remedy
 
 
 def test_verify_looks_at_those_that_are_asked_for_and_there(store):

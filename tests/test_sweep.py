@@ -144,9 +144,8 @@ def test_the_key_changes_with_the_meaning_of_a_run(corpus, monkeypatch):
 
 
 def test_the_key_can_be_made_again_from_what_the_run_keeps(corpus, finished):
-    store, table = finished
     for run in make_plan(corpus).runs():
-        assert spec_key(store.run(run.key)["specification"]) == run.key
+        assert spec_key(finished[0].run(run.key)["specification"]) == run.key
 
 
 def test_the_key_does_not_change_with_what_decides_no_number(corpus, tmp_path):

@@ -39,22 +39,20 @@ def verify_runs(store: _STORE) -> int:
     Hashes, keys and scores are made again and compared with what each run.json says. One line for
     each run that is damaged. Exit status: 0 all whole, 1 some damaged, 2 no store.
     """
-    from mmer_lib.audit import verify
+    from mmer_lib.audit import verify, verify_notes
     from mmer_lib.store import ResultStore
 
     opened = ResultStore(store, create=False)
-    found = list(verify(opened))
+    found = [*verify(opened), *verify_notes(opened)]
     for one in found:
         typer.echo(one.sentence())
-    n = len(opened.keys())
+    n, damaged = len(opened.keys()), sum(one.mend for one in found)
     runs = f"{n} {'run' if n == 1 else 'runs'}"
-    if not found:
+    if damaged:
+        typer.echo(f"\n{store}: {damaged} of {runs} damaged. Next: {opened.remedy}", err=True)
+    elif not found:
         typer.echo(f"{store}: {runs}, all whole" if n else f"{store} holds no run yet")
-        return 0
-    typer.echo(f"\n{store}: {len(found)} of {runs} damaged", err=True)
-    if any(one.mend for one in found):
-        typer.echo(f"Next: {opened.remedy}", err=True)
-    return 1
+    return 1 if found else 0
 
 
 @store_app.command("repair", epilog=example("mmer store repair runs/quick/store"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -18,7 +17,7 @@ from mmer_lib.corpora.batches import Part
 from mmer_lib.corpora.shared import SharedCorpus, share
 from mmer_lib.errors import InputError, check_whole, unknown
 from mmer_lib.faithfulness import check_frames, deletion_check, deletion_means
-from mmer_lib.integrity import spec_key
+from mmer_lib.integrity import read_signed, sign, spec_key
 from mmer_lib.maps import (
     check_joint,
     check_maps,
@@ -174,7 +173,7 @@ def _measure(
     opened = corpus.open() if isinstance(corpus, SharedCorpus) else corpus
     model, parts = restore(ResultStore(path), key, opened)
     found = TRACKS[track].measure(model, parts["test"], seed)
-    write_json(file, {"rows": found.to_dict("list")})
+    write_json(file, sign({"rows": found.to_dict("list")}))
 
 
 def _name(run: tuple[str, Path]) -> str:
@@ -183,6 +182,6 @@ def _name(run: tuple[str, Path]) -> str:
 
 def _read(file: Path) -> pd.DataFrame:
     try:
-        return pd.DataFrame(json.loads(file.read_text(encoding="utf-8"))["rows"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return pd.DataFrame(read_signed(file)["rows"])
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} is damaged: remove it and it is measured again") from error
