@@ -1,5 +1,16 @@
-"""Where a result comes from: versions, commit, machine, date. Nothing of it names a person.
+"""Where a result comes from: versions, commit, machine, date, and the data that it was made of.
 
+A run has this in its ``run.json``, a figure in its PNG (``plots.save(..., of=runs)``), a table in a
+JSON of its name beside it (``write_table``), an executed notebook in its record.
+
+    of     [{"corpus": name, "fingerprint": ..., "study": ..., "runs": n, "keys": hash of all}]
+    made   mmer, python, packages, commit, modified, machine, date (UTC)
+
+``fingerprint`` is the hash of a corpus; ``study`` of all that the runs of one plan share: corpus,
+protocol, folds, training, sizes; ``keys`` of the keys of these runs, each of which is the hash of
+the run's whole specification. So the two that show the same ``of`` are of the same runs.
+
+Nothing of it names a person.
 ``machine`` is the system, the architecture and the kind of processor; no host, user or folder is
 ever written. ``commit`` is that of the repository that this library lies in, None elsewhere (as
 installed from an index), and ``modified`` whether a file that git knows had changed, figures left
@@ -8,10 +19,12 @@ aside: those are what a study writes.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -19,8 +32,10 @@ from pathlib import Path
 from typing import Any
 
 import mmer_lib
+from mmer_lib.errors import InputError
 
 PACKAGES = ("torch", "numpy", "pandas", "scipy", "scikit-learn", "matplotlib")  # decide numbers
+SOURCE = ("corpus", "fingerprint", "study")  # columns of a table of runs that tell of its data
 LIBRARY = Path(mmer_lib.__file__).resolve().parent
 
 
@@ -96,3 +111,101 @@ def _versions(packages: Iterable[str]) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+# -- of what it was made ---------------------------------------------------------------------------
+
+
+def describe_sources(of: Any) -> list[dict[str, Any]]:
+    """What ``of`` names as the data of a figure or table, as JSON can hold it.
+
+    A corpus (by ``name`` and ``fingerprint``), a table of runs (by its columns ``SOURCE`` and
+    ``key``), what ``read_summary`` tells of a summary (its ``source``), or several of these.
+    Raises ``InputError`` for anything else.
+    """
+    several = of if isinstance(of, list | tuple) else [of]
+    return [entry for one in several if one is not None for entry in _describe_source(one)]
+
+
+def _describe_source(of: Any) -> Iterator[dict[str, Any]]:
+    columns = getattr(of, "columns", None)
+    if isinstance(of, Mapping) and "source" in of:
+        yield dict(of["source"])
+    elif columns is not None and {*SOURCE, "key"} <= {*columns}:
+        for names, runs in of.groupby(list(SOURCE), sort=True):
+            keys = sorted(set(runs["key"]))
+            told = dict(zip(SOURCE, map(str, names), strict=True))
+            yield told | {"runs": len(keys), "keys": _digest(" ".join(keys).encode())}
+    elif columns is not None and "source" in of.attrs:
+        yield dict(of.attrs["source"])
+    elif hasattr(of, "fingerprint"):
+        yield {"corpus": str(of.name), "fingerprint": str(of.fingerprint)}
+    else:
+        raise InputError(
+            f"of={type(of).__name__}: a corpus, a table of runs of the store, or what read_summary "
+            f"tells expected, or a list of them"
+        )
+
+
+def write_table(table: Any, file: str | Path, of: Any = None) -> Path:
+    """Write a frame as CSV, and beside it a JSON of its name that says where it comes from.
+
+    The JSON holds the hash of the CSV: ``read_provenance`` gives nothing for a file that was
+    changed since.
+    """
+    path, sources = Path(file), describe_sources(of)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(path, index=False, lineterminator="\n")
+    about = {
+        "of": sources,
+        "made": provenance(),
+        "table": path.name,
+        "hash": _digest(path.read_bytes()),
+    }
+    path.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def read_provenance(file: str | Path) -> dict[str, Any] | None:
+    """``of`` and ``made`` of a table that ``write_table`` wrote, None if there is nothing true."""
+    path = Path(file)
+    try:
+        about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        if about["hash"] == _digest(path.read_bytes()):
+            return {"of": list(about["of"]), "made": dict(about["made"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def describe_file(file: str | Path) -> dict[str, Any]:
+    """A file as a source: its name and the hash of its bytes."""
+    return {"file": Path(file).name, "hash": _digest(Path(file).read_bytes())}
+
+
+def say(about: Mapping[str, Any]) -> str:
+    """``of`` and ``made`` in a line for readers; nothing for what says neither."""
+    parts = [_say_source(one) for one in about.get("of", [])[:3]]
+    if len(about.get("of", [])) > 3:
+        parts.append(f"and {len(about['of']) - 3} more")
+    made = about.get("made")
+    if made:
+        changed = " (changed)" if made.get("modified") else ""
+        commit = f"commit {made['commit'][:7]}{changed}" if made.get("commit") else "no commit"
+        packages = made.get("packages", {})
+        parts += [f"mmer {made['mmer']}, {commit}", f"torch {packages.get('torch', '-')}"]
+        parts += [str(made["machine"]), str(made["date"])[:10]]
+    return "; ".join(parts)
+
+
+def _say_source(one: Mapping[str, Any]) -> str:
+    if "file" in one:
+        return f"{one['file']} ({one['hash']})"
+    said = f"{one['corpus']} ({one['fingerprint']})"
+    if "study" in one:
+        said += f", study {one['study']}, {one['runs']} runs ({one['keys']})"
+    return said
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()

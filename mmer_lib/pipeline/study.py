@@ -4,10 +4,10 @@
     run_study("quick", ["*.corpus=PATH", "03.seeds=3"], out="runs/mine")
 
 A run folder holds ``notebooks/NN_name.ipynb`` (executed), beside each ``NN_name.json`` (what it
-was made from), ``store/`` and ``verdicts.csv``. A notebook is executed again when its code, its
-parameters, the library, the data it names or a notebook that filled its store has changed, or a run
-of its store is gone. It is written beside and renamed when whole; one that fails is kept as
-``NN_name.failed.ipynb``.
+was made from, and by which versions, commit and machine), ``store/`` and ``verdicts.csv``. A
+notebook is executed again when its code, its parameters, the library, the data it names or a
+notebook that filled its store has changed, or a run of its store is gone. It is written beside and
+renamed when whole; one that fails is kept as ``NN_name.failed.ipynb``.
 
 Notebooks that do not wait for one another are executed two at a time. Kernels run in the notebooks'
 folder, and every path given to them is relative to it, so that no path of a machine enters an
@@ -40,6 +40,7 @@ from mmer_lib.pipeline.notebooks import (
     write_back,
 )
 from mmer_lib.pipeline.parameters import Settings, find_notebooks, read_settings
+from mmer_lib.provenance import provenance
 
 PLACES = ("store", "figures", "results")  # parameters that say where something is written
 OWN_RUNS = ("06_when", "07_zoo")  # they use the store, but need no run of another notebook
@@ -250,6 +251,7 @@ def _bring_up_to_date(
     seconds = time.time() - started
     about = {"key": key, "seconds": round(seconds, 1), "parameters": given}
     about["made"] = _made_since(started, notebook, given)
+    about["provenance"] = provenance()
     record.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     say(f"{stem} … {seconds:.0f} s")
 
