@@ -185,17 +185,17 @@ def describe_file(file: str | Path) -> dict[str, Any]:
 
 def say(about: Mapping[str, Any]) -> str:
     """``of`` and ``made`` in a line for readers; nothing for what says neither."""
-    parts = [_say_source(one) for one in about.get("of", [])[:3]]
-    if len(about.get("of", [])) > 3:
-        parts.append(f"and {len(about['of']) - 3} more")
+    sources = [_say_source(one) for one in about.get("of", [])]
+    if len(sources) > 3:
+        sources[3:] = [f"and {len(sources) - 3} more"]
+    parts = [f"Data: {'; '.join(sources)}"] if sources else []
     made = about.get("made")
     if made:
         changed = " (changed)" if made.get("modified") else ""
         commit = f"commit {made['commit'][:7]}{changed}" if made.get("commit") else "no commit"
-        packages = made.get("packages", {})
-        parts += [f"mmer {made['mmer']}, {commit}", f"torch {packages.get('torch', '-')}"]
-        parts += [str(made["machine"]), str(made["date"])[:10]]
-    return "; ".join(parts)
+        code = f"mmer {made['mmer']}, {commit}, torch {made.get('packages', {}).get('torch', '-')}"
+        parts.append(f"Made {str(made['date'])[:10]} by {code}, on {made['machine']}")
+    return ". ".join(parts)
 
 
 def _say_source(one: Mapping[str, Any]) -> str:

@@ -258,7 +258,7 @@ class ResultStore:
         asked = self.keys() if keys is None else keys
         whole, left_out = self._look(asked)
         told = f"{self.path}: {_describe_damage(left_out, len(asked))}"
-        rows = [about["row"] | {"key": key} for key, about in whole.items()]
+        rows = [whole[key]["row"] | {"key": key} for key in asked if key in whole]
         if not rows and left_out:
             raise InputError(f"{told}: {self.remedy}")
         if not rows:

@@ -142,7 +142,8 @@ def test_figures_and_verdicts_say_where_they_come_from(pages):
     tables = [pages[name].select_one("p.source") for name in ("index", "verdicts")]
     for source in (caption, *tables):
         text = source.get_text()
-        assert text.startswith(f"small {ATTACK} (f00d); mmer {mmer_lib.__version__}, ")
+        assert text.startswith(f"Data: small {ATTACK} (f00d). Made 2")
+        assert f" by mmer {mmer_lib.__version__}, " in text
         assert describe_machine() in text
 
 

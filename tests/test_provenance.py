@@ -252,15 +252,15 @@ def test_what_tells_nothing_of_data_is_refused(of, tmp_path):
 def test_provenance_is_said_in_a_line(runs):
     made = provenance() | {"commit": "abcdef0123456789", "modified": True, "date": "2026-03-04T05"}
     said = say({"of": describe_sources(runs), "made": made})
-    for part in (CORPUS.fingerprint, "2 runs", "commit abcdef0 (changed)", "2026-03-04; ", "mmer "):
-        assert part in f"{said}; "
+    for part in (CORPUS.fingerprint, "2 runs", "commit abcdef0 (changed), ", "2026-03-04 by mmer "):
+        assert part in said
     assert "\n" not in said
     unknown = say({"of": [{"file": "x.csv", "hash": "12"}], "made": made | {"commit": None}})
-    assert unknown.startswith("x.csv (12); mmer ")
+    assert unknown.startswith("Data: x.csv (12). Made ")
     assert "no commit" in unknown
 
 
 def test_many_sources_are_said_in_few_words():
     many = [{"corpus": f"c{i}", "fingerprint": "f"} for i in range(15)]
-    assert say({"of": many}) == "c0 (f); c1 (f); c2 (f); and 12 more"
+    assert say({"of": many}) == "Data: c0 (f); c1 (f); c2 (f); and 12 more"
     assert say({}) == ""

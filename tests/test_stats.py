@@ -665,12 +665,14 @@ def test_a_comparison_says_which_damaged_runs_its_table_lacks() -> None:
     assert "Incomplete" not in stats.compare(table, A, B).sentence()
     table.attrs["left_out"] = dict.fromkeys("abcd", "run.json is missing")
     some = table[table["seed"] < 5].reset_index(drop=True)  # as a notebook may choose
-    told = "Incomplete: 4 damaged runs left out of the table (a, b, c, ...)."
+    told = "Incomplete: 4 damaged runs are left out of the table (a, b, c, ...)."
     for found in (stats.compare(some, A, B), stats.compare(table, A, B)):
         assert found.caveats[-1] == told
         assert found.sentence().endswith(told)
     planned = stats.compare_planned(some, [(A, B)])
     assert told in planned["sentence"].item()
+    with pytest.raises(InputError, match=r"not paired: .* on both sides\. Incomplete: 4 damaged"):
+        stats.compare(table.iloc[1:], A, B)
 
 
 def test_runs_of_other_semantics_are_not_compared() -> None:

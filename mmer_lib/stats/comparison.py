@@ -39,6 +39,7 @@ from mmer_lib.stats.tables import (
     overlap,
     pair_runs,
     read_scores,
+    say_left_out,
 )
 
 ESTIMANDS = ("new data", "new seeds")
@@ -181,7 +182,7 @@ def compare(
         verdict=decide(evidence["p_difference"], evidence["p_equivalence"], alpha),
         caveats=(
             *_caveats(pairs, (a, b), estimand, alpha, evidence["se"]),
-            *_left_out(table),
+            *say_left_out(table),
         ),
         **evidence,
     )  # fmt: skip
@@ -355,15 +356,6 @@ def _caveats(
         **_degenerate(pairs, names, se),
     }
     return tuple(sentence for sentence, applies in said.items() if applies)
-
-
-def _left_out(table: pd.DataFrame) -> tuple[str, ...]:
-    """A caveat on runs that the table lacks because they are damaged (a store tells which)."""
-    keys = list(table.attrs.get("left_out", ()))
-    if not keys:
-        return ()
-    shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
-    return (f"Incomplete: {say_count(len(keys), 'damaged run')} left out of the table ({shown}).",)
 
 
 def _degenerate(pairs: pd.DataFrame, names: tuple[str, str], se: float) -> dict[str, bool]:

@@ -74,12 +74,23 @@ def pair_runs(table: pd.DataFrame, a: str, b: str, metric: str) -> pd.DataFrame:
             raise InputError(
                 f"{a} and {b} are not paired: {name} lacks {_runs(missing)}. "
                 f"Run them, or leave these runs out on both sides"
+                + "".join(f". {said}" for said in say_left_out(table))
             )
     shared = left.drop(columns=["configuration", "score"])
     pairs = shared.assign(score_a=left["score"], score_b=right["score"])
     if "n_test" in shared:
         pairs["n_test_b"] = right["n_test"]
     return pairs.reset_index()
+
+
+def say_left_out(table: pd.DataFrame) -> tuple[str, ...]:
+    """A sentence on runs that a table lacks because they are damaged, or none."""
+    keys = list(table.attrs.get("left_out", ()))
+    if not keys:
+        return ()
+    shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+    runs = "1 damaged run is" if len(keys) == 1 else f"{len(keys)} damaged runs are"
+    return (f"Incomplete: {runs} left out of the table ({shown}).",)
 
 
 def overlap(runs: pd.DataFrame) -> float:
