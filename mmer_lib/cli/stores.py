@@ -27,7 +27,8 @@ def list_runs(store: _STORE) -> None:
     if table.empty:
         typer.echo(f"{store} holds no run yet. Next: mmer sweep CORPUS --store {store}")
         return
-    typer.echo(table.to_string(index=False))
+    width = table["plan"].str.len().max()
+    typer.echo(table.assign(plan=table["plan"].str.ljust(width)).to_string(index=False))
     if opened.damaged():
         typer.echo(f"\nDamaged runs are in it. Next: mmer store verify {store}")
 

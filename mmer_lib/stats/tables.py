@@ -90,7 +90,7 @@ def say_left_out(table: pd.DataFrame) -> tuple[str, ...]:
         return ()
     shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
     runs = "1 damaged run is" if len(keys) == 1 else f"{len(keys)} damaged runs are"
-    return (f"Incomplete: {runs} left out of the table ({shown}).",)
+    return (f"Incomplete: {runs} left out of the table ({shown}), see `mmer store verify`.",)
 
 
 def overlap(runs: pd.DataFrame) -> float:
