@@ -2,13 +2,16 @@
 
 ``InputError`` is a ``ValueError`` whose message is one line: what was given, what was expected,
 what to do. The command line prints that line and exits with status 2; everything else that is
-raised is a defect of ours and keeps its traceback.
+raised is a defect of ours and keeps its traceback. ``Notice`` is a warning in one line: the work
+goes on, but its user must know.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import sys
+import warnings
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from numbers import Integral, Real
@@ -18,6 +21,21 @@ from typing import Any
 
 class InputError(ValueError):
     """A user's mistake, told in one line."""
+
+
+class Notice(UserWarning):
+    """What a user must know though the work goes on, told in one line."""
+
+
+def notify(text: str) -> None:
+    """Warn with a ``Notice`` in the name of the first caller outside the library.
+
+    So each cell of a notebook tells it anew, where the library would tell it once.
+    """
+    level, frame = 1, sys._getframe()
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("mmer_lib."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, Notice, stacklevel=level)
 
 
 def unknown(kind: str, given: object, known: Iterable[object]) -> InputError:

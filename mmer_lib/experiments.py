@@ -20,19 +20,18 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-import mmer_lib
 from mmer_lib.corpora import Corpus, load_corpus
 from mmer_lib.errors import InputError, unknown
 from mmer_lib.fusion import FUSIONS
 from mmer_lib.matching import fusion_parameters, matched
 from mmer_lib.metrics import METRICS
 from mmer_lib.model import PAPER_GRID, ModelConfig, parse_configuration
+from mmer_lib.provenance import SOURCE, describe_file, describe_sources, provenance
 from mmer_lib.robustness import run_track
 from mmer_lib.store import SEMANTICS, ResultStore
 from mmer_lib.sweep import Plan, run_plan
@@ -124,7 +123,10 @@ def run_grid(
         corpus = _embed(*cell.items())
         runs = run_plan(replace(plan, corpus=corpus), store, jobs, _plan_name(name, cell))
         tables.append(runs.assign(**cell))
-    return pd.concat(tables, ignore_index=True)
+    grid = pd.concat(tables, ignore_index=True)
+    left_out = {k: v for table in tables for k, v in table.attrs.get("left_out", {}).items()}
+    grid.attrs = {"left_out": left_out} if left_out else {}
+    return grid
 
 
 @lru_cache(maxsize=4)
@@ -236,13 +238,15 @@ def write_summary(
         "runs": len(trained),
         "rows": len(runs),
         "settings": _settings(plan) if plan else {},
-        "mmer": mmer_lib.__version__,
-        "torch": version("torch"),
         "semantics of runs": SEMANTICS,
+        "of": describe_sources(runs) if {*SOURCE, "key"} <= {*runs} else [],
+        "made": provenance(),
         "columns": columns,
     }
     if "seconds" in trained:
         about["seconds of training in all"] = round(float(trained["seconds"].sum()))
+    if runs.attrs.get("left_out"):
+        about["damaged runs left out"] = runs.attrs["left_out"]
     file.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return file
 
@@ -259,7 +263,11 @@ def _settings(plan: Plan) -> dict[str, Any]:
 
 
 def read_summary(file: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """A summary and how it was made. Raises ``InputError`` if one of its two files is missing."""
+    """A summary and how it was made; ``source`` names its file and hash, for figures of it.
+
+    The table has the same in its ``attrs``. Raises ``InputError`` if one of the two files is
+    missing.
+    """
     path = Path(file)
     about = path.with_suffix(".json")
     for one in (path, about):
@@ -267,4 +275,6 @@ def read_summary(file: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
             raise InputError(
                 f"{one} is missing: restore the repository's notebooks/summaries, or compute it"
             )
-    return pd.read_csv(path), json.loads(about.read_text(encoding="utf-8"))
+    table, source = pd.read_csv(path), describe_file(path)
+    table.attrs["source"] = source
+    return table, json.loads(about.read_text(encoding="utf-8")) | {"source": source}

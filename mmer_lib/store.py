@@ -3,25 +3,25 @@
     store/
       store.json                 what this folder is
       plans/<name>.json          the keys of the plan run last under that name
-      <key>/run.json             what decided the numbers, and the scores
+      <key>/run.json             what decided the numbers, the scores, and hashes of the rest
             history.csv          one row an epoch
             predictions.npz      ids, labels (n,), probabilities (n, C) of dev and test
             weights.safetensors  the parameters of the kept epoch
       claims/<key>               a run that a process is at (see ``claims``)
+      damaged/<key>-<n>/         runs that ``audit.set_aside`` moved away
 
 The key is a hash of everything that decides a run's numbers, so a finished run is found again
-and never computed twice. A file that cannot be read is told of by name, with what to remove.
+and never computed twice. What is not as it was written is never read (see ``integrity``): such a
+run is left out of every table, and told of by name, with what mends it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -31,13 +31,23 @@ from zlib import error as ZlibError
 import numpy as np
 import pandas as pd
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, save
 
 from mmer_lib import claims
-from mmer_lib.claims import beside, remove, settle, writing
-from mmer_lib.errors import InputError, check_path, unknown
+from mmer_lib.claims import beside, settle, writing
+from mmer_lib.errors import InputError, check_path, notify, unknown
+from mmer_lib.integrity import (
+    RECORD,
+    Damage,
+    read_file,
+    read_run,
+    read_signed,
+    render,
+    seal,
+    sign,
+)
 
-FORMAT = 1
+FORMAT = 2
 STORED_PARTS = ("dev", "test")
 KEY = re.compile("[0-9a-f]{16}")
 _SORTED_BY = ["study", "configuration", "fold", "seed"]  # columns that every run has
@@ -54,12 +64,6 @@ class StoredPredictions:
     ids: np.ndarray
     labels: np.ndarray
     probabilities: np.ndarray
-
-
-def spec_key(spec: Mapping[str, Any]) -> str:
-    """16 hex digits of a JSON-able specification; the order of its keys does not matter."""
-    text = json.dumps(spec, sort_keys=True, allow_nan=False)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 class ResultStore:
@@ -96,7 +100,9 @@ class ResultStore:
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{marker} is damaged: {self.path} is not a usable store") from error
         if found != FORMAT:
-            raise InputError(f"{marker} has format {found}, this version reads {FORMAT}")
+            raise InputError(
+                f"{marker} has format {found}, this version reads {FORMAT}: choose another folder"
+            )
 
     def _create(self, marker: Path) -> None:
         with writing(self.path):
@@ -104,11 +110,12 @@ class ResultStore:
             write_json(marker, {"format": FORMAT, "what": "mmer result store"})
 
     def __contains__(self, key: str) -> bool:
-        return KEY.fullmatch(str(key)) is not None and (self.path / key / "run.json").is_file()
+        """Whether there is a run, be it damaged."""
+        return KEY.fullmatch(str(key)) is not None and (self.path / key).is_dir()
 
     def keys(self) -> list[str]:
-        """Of all finished runs, sorted."""
-        return sorted(file.parent.name for file in self.path.glob("[0-9a-f]" * 16 + "/run.json"))
+        """Of all runs, damaged ones included, sorted."""
+        return sorted(path.name for path in self.path.glob("[0-9a-f]" * 16) if path.is_dir())
 
     def write(
         self,
@@ -120,6 +127,7 @@ class ResultStore:
     ) -> None:
         """Add a finished run: filled beside and renamed, so nobody ever sees half of it.
 
+        ``run`` has the ``specification`` that ``key`` is the hash of, and a ``row`` of the table;
         ``parts`` maps "dev" and "test" to predictions. A run that is already there stays.
         """
         if not KEY.fullmatch(key):
@@ -131,20 +139,18 @@ class ResultStore:
         }
         archive = BytesIO()
         np.savez_compressed(archive, allow_pickle=False, **arrays)
-        stamp = datetime.now(UTC).isoformat(timespec="seconds")
         files = {  # in memory first: then a full disk is one plain error
             "history.csv": history.to_csv(index=False).encode(),
             "predictions.npz": archive.getvalue(),
             "weights.safetensors": save(dict(weights)),
-            "run.json": _render({**run, "key": key, "created": stamp}),
         }
+        files[RECORD] = render(seal({**run, "key": key}, files))
         with writing(self.path), beside(self.path / key) as folder:
             if key in self:
                 return
             folder.mkdir()
             for name, content in files.items():
                 (folder / name).write_bytes(content)
-            remove(self.path / key)  # what lies there without its run.json is no run
             settle(folder, self.path / key)
 
     @contextmanager
@@ -177,42 +183,36 @@ class ResultStore:
         """What decided a run and what came out.
 
         Raises ``InputError`` for an unknown key and, as ``history``, ``predictions`` and
-        ``weights`` do, for a file that is missing or damaged.
+        ``weights`` do, for a run that is not as it was written.
         """
-        with self._open(key, "run.json") as file:
-            loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            for column in _SORTED_BY:
-                loaded["row"][column]
-        return loaded
+        with self._told(key):
+            return self._read_run(key)
+
+    def _read_run(self, key: str) -> dict[str, Any]:
+        about = read_run(self.path / key)
+        row = about.get("row")
+        if not isinstance(row, dict) or not row.keys() >= {*_SORTED_BY}:
+            raise Damage(f"{RECORD} lacks the row of the table")
+        return about
 
     def classes(self, key: str) -> list[str]:
         """The names of a run's classes, in the order of its probabilities."""
         about = self.run(key)
-        with self._open(key, "run.json"):
+        with self._told(key):
             return list(about["classes"])
 
     def history(self, key: str) -> pd.DataFrame:
         """One row an epoch of a run."""
-        with self._open(key, "history.csv") as file:
-            return pd.read_csv(file)
-
-    @contextmanager
-    def _open(self, key: str, name: str) -> Iterator[Path]:
-        """A file of a finished run, to be read in the block that follows."""
-        if key not in self:
-            raise InputError(f"{self.path} has no finished run {key!r}")
-        folder = self.path / key
-        with _told(folder / name, f"remove the folder {folder} and the sweep runs it again"):
-            yield folder / name
+        with self._opened(key, "history.csv") as content:
+            return pd.read_csv(content)
 
     def predictions(self, key: str, part: str = "test") -> StoredPredictions:
         """What a run said of the utterances of its ``dev`` or ``test`` part."""
         if part not in STORED_PARTS:
             raise unknown("part", part, STORED_PARTS)
         with (
-            self._open(key, "predictions.npz") as file,
-            file.open("rb") as stream,  # numpy would leave open what is no archive
-            np.load(stream, allow_pickle=False) as arrays,
+            self._opened(key, "predictions.npz") as content,
+            np.load(content, allow_pickle=False) as arrays,
         ):
             return StoredPredictions(
                 arrays[f"{part}_ids"], arrays[f"{part}_labels"], arrays[f"{part}_probabilities"]
@@ -220,23 +220,72 @@ class ResultStore:
 
     def weights(self, key: str) -> dict[str, np.ndarray]:
         """The parameters of a run's kept epoch, by name."""
-        with self._open(key, "weights.safetensors") as file:
-            loaded: dict[str, np.ndarray] = load_file(file)
+        with self._opened(key, "weights.safetensors") as content:
+            loaded: dict[str, np.ndarray] = load(content.getvalue())
         return loaded
+
+    @contextmanager
+    def _opened(self, key: str, name: str) -> Iterator[BytesIO]:
+        """The content of a file of a run, to be read in the block that follows."""
+        with self._told(key):
+            folder = self.path / key
+            yield BytesIO(read_file(folder, read_run(folder), name))
+
+    @contextmanager
+    def _told(self, key: str) -> Iterator[None]:
+        """Turn whatever reading a damaged run raises into one line that says what mends it."""
+        if key not in self:
+            raise InputError(f"{self.path} has no finished run {key!r}")
+        try:
+            yield
+        except _DAMAGE as error:
+            what = str(error) if isinstance(error, Damage) else "its content is not that of a run"
+            raise InputError(f"run {key} is damaged, {what}: {self.remedy}") from error
+
+    @property
+    def remedy(self) -> str:
+        """What mends damaged runs."""
+        return f"`mmer store repair {self.path}`, then run the sweep or study again"
+
+    def damaged(self, keys: Iterable[str] | None = None) -> dict[str, str]:
+        """What is wrong with those of ``keys``, by default of all, that are not whole.
+
+        As far as ``run.json`` and the sizes tell, which is cheap; ``audit.verify`` reads all.
+        """
+        return self._look(self.keys() if keys is None else keys)[1]
+
+    def _look(self, keys: Iterable[str]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+        """What is told of the whole ones of ``keys``, and what is wrong with the others."""
+        whole, damaged = {}, {}
+        for key in keys:
+            try:
+                whole[key] = self._read_run(key)
+            except Damage as damage:
+                damaged[key] = str(damage)
+        return whole, damaged
 
     def to_frame(self, keys: list[str] | None = None) -> pd.DataFrame:
         """The tidy table, one row a run: those of ``keys`` in their order, or all, sorted.
 
         Columns: key, study (hash of all that the runs of one plan share), corpus, configuration,
-        fold, seed, the scores on test, and the settings. Raises ``InputError`` for an empty store.
+        fold, seed, the scores on test, and the settings. Damaged runs are left out: a ``Notice``
+        says so, and ``attrs["left_out"]`` of the table has their keys and what is wrong, for the
+        comparisons to tell. Raises ``InputError`` if no run is left.
         """
         asked = self.keys() if keys is None else keys
-        rows = [self.run(key)["row"] | {"key": key} for key in asked]
+        whole, left_out = self._look(asked)
+        told = f"{self.path}: {_describe_damage(left_out, len(asked))}"
+        rows = [whole[key]["row"] | {"key": key} for key in asked if key in whole]
+        if not rows and left_out:
+            raise InputError(f"{told}: {self.remedy}")
         if not rows:
             raise InputError(f"{self.path} holds no finished run yet: run `mmer sweep` first")
         table = pd.DataFrame(rows)
         if keys is None:
             table = table.sort_values(_SORTED_BY)
+        if left_out:
+            table.attrs["left_out"] = left_out
+            notify(f"{told}. Left out of this table: {self.remedy}")
         return table.reset_index(drop=True)
 
     def note_plan(self, name: str, keys: list[str]) -> None:
@@ -245,7 +294,7 @@ class ResultStore:
             raise InputError(f"plan name {name!r}: expected letters, digits, _ and - only")
         with writing(self.path):
             (self.path / "plans").mkdir(exist_ok=True)
-            write_json(self.path / "plans" / f"{name}.json", {"keys": keys})
+            write_json(self.path / "plans" / f"{name}.json", sign({"keys": keys}))
 
     def plans(self) -> list[str]:
         """The names of the plans that were run."""
@@ -256,29 +305,31 @@ class ResultStore:
 
         Raises ``InputError`` if no plan of that name was run.
         """
+        return self.to_frame(self.plan_keys(name))
+
+    def plan_keys(self, name: str) -> list[str]:
+        """The keys of the plan run last under ``name``; raises as ``plan``."""
         if name not in self.plans():
             raise unknown(f"plan in store {self.path}:", name, self.plans())
         file = self.path / "plans" / f"{name}.json"
-        with _told(file, "remove it and run the plan again, what is finished stays"):
-            keys = [str(key) for key in json.loads(file.read_text(encoding="utf-8"))["keys"]]
-        return self.to_frame(keys)
-
-
-@contextmanager
-def _told(file: Path, remedy: str) -> Iterator[None]:
-    """Turn whatever a missing or damaged ``file`` raises into one line that says what to do."""
-    try:
-        yield
-    except _DAMAGE as error:
-        raise InputError(f"{file} is missing or damaged: {remedy}") from error
+        try:
+            return [str(key) for key in read_signed(file)["keys"]]
+        except (Damage, KeyError, TypeError) as error:
+            raise InputError(
+                f"{file} is damaged: remove it and run the plan again, what is finished stays"
+            ) from error
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
     """JSON that is there whole or not at all. Raises ``InputError`` if it cannot be written."""
     with writing(file.parent), beside(file) as hidden:
-        hidden.write_bytes(_render(content))
+        hidden.write_bytes(render(content))
         settle(hidden, file)
 
 
-def _render(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=1) + "\n").encode()
+def _describe_damage(found: Mapping[str, str], n: int, most: int = 3) -> str:
+    """Damaged runs in words: "2 of 8 runs are damaged (KEY: predictions.npz is missing; ...)"."""
+    named = [f"{key}: {what}" for key, what in found.items()][:most]
+    more = f"; and {len(found) - most} more" if len(found) > most else ""
+    runs = f"{len(found)} of {n} runs {'is' if len(found) == 1 else 'are'} damaged"
+    return f"{runs} ({'; '.join(named)}{more})"

@@ -13,7 +13,6 @@ started again goes on from there.
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -28,8 +27,8 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-import mmer_lib
 from mmer_lib import metrics
+from mmer_lib.audit import set_aside, verify
 from mmer_lib.claims import claimant, is_claimed
 from mmer_lib.corpora import Corpus, Fold
 from mmer_lib.corpora.base import blake2b
@@ -37,6 +36,7 @@ from mmer_lib.corpora.batches import Part, Scaler, pair_up
 from mmer_lib.corpora.folds import MAX_SEED
 from mmer_lib.corpora.shared import SharedCorpus, share
 from mmer_lib.errors import InputError, check_whole
+from mmer_lib.integrity import spec_key
 from mmer_lib.losses import check_losses, parse_losses
 from mmer_lib.model import (
     ModelConfig,
@@ -45,7 +45,8 @@ from mmer_lib.model import (
     list_names,
     parse_configuration,
 )
-from mmer_lib.store import SEMANTICS, STORED_PARTS, ResultStore, spec_key
+from mmer_lib.provenance import provenance
+from mmer_lib.store import SEMANTICS, STORED_PARTS, ResultStore
 from mmer_lib.train import TrainConfig, build_model, check_precision, fit, predict
 from mmer_lib.workers import as_finished, telling_of_memory
 
@@ -62,8 +63,13 @@ class Run:
     fold: Fold
     seed: int
     train: TrainConfig
-    key: str
+    specification: Mapping[str, Any]  # of everything that decides the numbers
     study: str
+
+    @property
+    def key(self) -> str:
+        """What the store knows it by."""
+        return spec_key(self.specification)
 
     @property
     def name(self) -> str:
@@ -135,32 +141,42 @@ class Plan:
         }
         study = spec_key(shared | {"model": {k: str(v) for k, v in self.model.items()}})
         return [
-            Run(config, fold, seed, self.train, _run_key(shared, config, fold, seed), study)
+            Run(config, fold, seed, self.train, _specify(shared, config, fold, seed), study)
             for fold in folds
             for config in configs
             for seed in range(self.seeds)
         ]
 
 
-def _run_key(shared: dict[str, Any], config: ModelConfig, fold: Fold, seed: int) -> str:
+def _specify(shared: dict[str, Any], config: ModelConfig, fold: Fold, seed: int) -> dict[str, Any]:
+    """Everything that decides the numbers of a run."""
     rows = blake2b(fold.train, fold.dev, fold.test)
     own = {"configuration": asdict(config), "fold": fold.index, "rows": rows, "seed": seed}
-    return spec_key(shared | own)
+    return shared | own
 
 
-def run_plan(plan: Plan, store: ResultStore, jobs: int = 1, name: str = "sweep") -> pd.DataFrame:
+def run_plan(
+    plan: Plan,
+    store: ResultStore,
+    jobs: int = 1,
+    name: str = "sweep",
+    repair: bool = False,
+) -> pd.DataFrame:
     """Run what the store does not hold yet and return the plan's rows of its table.
 
     Runs that other sweeps are at are waited for, and taken over where those die. The store
     remembers the plan as ``name`` (see ``ResultStore.plan``). ``jobs`` worker processes
-    of one thread each; 1 works in this process. Progress goes to standard error, quietly where
-    there is no terminal. Raises ``InputError`` for what cannot be run or written, before the
-    first run starts.
+    of one thread each; 1 works in this process. Damaged runs stay as they are and out of the
+    table, which says so; with ``repair`` they are looked for in every byte, moved aside inside the
+    store and run again. Progress goes to standard error, quietly where there is no terminal.
+    Raises ``InputError`` for what cannot be run or written, before the first run starts.
     """
     jobs = check_whole("jobs", jobs, at_least=1)
     runs = plan.runs()
-    todo = [run for run in runs if run.key not in store]
     store.check_writable()
+    if repair:
+        set_aside(store, [one.key for one in verify(store, [run.key for run in runs]) if one.mend])
+    todo = [run for run in runs if run.key not in store]
     quiet = True if os.environ.get("TQDM_DISABLE") else None  # None: where there is no terminal
     done = len(runs) - len(todo)
     with tqdm(total=len(runs), initial=done, unit="run", disable=quiet) as bar:
@@ -277,11 +293,10 @@ def execute(run: Run, corpus: Corpus, store: ResultStore) -> str:
         "parameters": count_parameters(model),
     }  # fmt: skip
     about = {
+        "specification": run.specification,
         "row": row,
         "classes": list(corpus.classes),
-        "configuration": asdict(run.config),
-        "train": asdict(run.train),
-        "versions": _versions(),
+        "provenance": _provenance(run.train.device),
         "leakage": run.fold.leakage.sentence(),
         "note": run.fold.note,
     }
@@ -308,16 +323,22 @@ def make_parts(config: ModelConfig, fold: Fold, corpus: Corpus) -> dict[str, Par
 def restore(store: ResultStore, key: str, corpus: Corpus) -> tuple[Recognizer, dict[str, Part]]:
     """The trained model of a finished run and its parts.
 
-    Raises ``InputError`` if the run was trained on another corpus, or its fold is drawn otherwise
-    here.
+    Raises ``InputError`` if the run was trained on another corpus or by another meaning of its
+    configuration (``SEMANTICS``), or if its fold is drawn otherwise here.
     """
-    row = store.run(key)["row"]
+    about = store.run(key)
+    row = about["row"]
+    if row["semantics"] != SEMANTICS:
+        raise InputError(
+            f"run {key} has semantics {row['semantics']}, this version builds models of "
+            f"{SEMANTICS}: its scores and predictions can be read, its model cannot. Run it again"
+        )
     if row["fingerprint"] != corpus.fingerprint:
         raise InputError(
             f"run {key} was trained on corpus {row['corpus']!r} ({row['fingerprint']}), "
             f"not on {corpus.name!r} ({corpus.fingerprint})"
         )
-    stored = store.run(key)["configuration"]
+    stored = about["specification"]["configuration"]
     config = ModelConfig(**{**stored, "modalities": tuple(stored["modalities"])})
     model = Recognizer(config)
     model.load_state_dict({k: torch.from_numpy(v) for k, v in store.weights(key).items()})
@@ -337,6 +358,7 @@ def _row(run: Run, corpus: Corpus) -> dict[str, Any]:
     config, fold = run.config, run.fold
     return {
         "study": run.study,
+        "semantics": run.specification["semantics"],
         "corpus": corpus.name,
         "fingerprint": corpus.fingerprint,
         "configuration": config.name,
@@ -395,11 +417,8 @@ def same_bits(device: str) -> Iterator[None]:
         torch.set_deterministic_debug_mode(before[2])
 
 
-def _versions() -> dict[str, str]:
-    return {
-        "mmer": mmer_lib.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "machine": f"{platform.system()} {platform.machine()}",
-    }
+def _provenance(device: str) -> dict[str, Any]:
+    """Where the numbers come from, with the kind of GPU if one was used."""
+    if not device.startswith("cuda"):
+        return provenance()
+    return {**provenance(), "device": torch.cuda.get_device_name(device)}

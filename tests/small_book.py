@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -18,9 +19,11 @@ from mmer_lib import plots
 from mmer_lib.book import Book, build_book
 from mmer_lib.book.build import SCRIPTS
 from mmer_lib.book.outputs import EXPLORER
+from mmer_lib.provenance import write_table
 
 ALT = "A line that rises from the lower left to the upper right."
 ATTACK = '<script>document.title = "taken"</script><b onclick="x()">hm</b>'
+CORPUS = SimpleNamespace(name=f"small {ATTACK}", fingerprint="f00d")
 HTML_ATTACK = '<p onclick="document.title=1">kept</p><script>document.title = "taken"</script>'
 DATA = {"values": [1, 2, 3], "text": "</script><script>document.title = 'taken'</script>"}
 DEMO = """
@@ -66,7 +69,7 @@ def draw_line(end: float = 1.0) -> Figure:
 
 
 def save_figure(folder: Path, name: str = "01_line") -> None:
-    plots.save(draw_line(), name, folder, alt=ALT)
+    plots.save(draw_line(), name, folder, alt=ALT, of=CORPUS)
 
 
 def picture(end: float = 1.0) -> str:
@@ -147,7 +150,7 @@ def write_verdicts(path: Path) -> None:
         "margin": 0.01, "difference": -0.02, "low": -0.05, "high": 0.01, "p_holm": 0.0004,
         "p_equivalence": 0.3, "verdict": "inconclusive", "sentence": f"Nothing is shown {ATTACK}.",
     }  # fmt: skip
-    pd.DataFrame([row]).to_csv(path, index=False)
+    write_table(pd.DataFrame([row]), path, CORPUS)
 
 
 def make_book(root: Path) -> Book:

@@ -27,6 +27,7 @@ from small_book import (
     shown,
 )
 
+import mmer_lib
 from mmer_lib import cli, plots
 from mmer_lib.book import build_book
 from mmer_lib.book.figures import find_figures
@@ -34,6 +35,7 @@ from mmer_lib.book.markdown import Place, resolve, to_mathml
 from mmer_lib.book.outputs import html_block
 from mmer_lib.book.theme import DARK, LIGHT, contrast
 from mmer_lib.errors import InputError
+from mmer_lib.provenance import describe_machine
 
 NAMES = ["index", "01_first", "02_second", "verdicts", "figures", "glossary"]
 each_page = pytest.mark.parametrize("name", NAMES)
@@ -133,6 +135,24 @@ def test_a_cell_that_saves_a_figure_shows_that_file_with_its_words(pages, book):
     saved = book.folder.parent / "figures" / "01_line.png"
     assert image["alt"] == ALT
     assert b64decode(image["src"].partition(",")[2]) == saved.read_bytes()
+
+
+def test_figures_and_verdicts_say_where_they_come_from(pages):
+    (caption,) = pages["01_first"].select("#fig-01_line figcaption")
+    tables = [pages[name].select_one("p.source") for name in ("index", "verdicts")]
+    for source in (caption, *tables):
+        text = source.get_text()
+        assert text.startswith(f"Data: small {ATTACK} (f00d). Made 2")
+        assert f" by mmer {mmer_lib.__version__}, " in text
+        assert describe_machine() in text
+
+
+def test_what_was_changed_since_it_was_written_says_nothing_of_its_source(tmp_path):
+    run = make_run(tmp_path)
+    (run / "verdicts.csv").write_text((run / "verdicts.csv").read_text().replace("-0.02", "0.02"))
+    book = build_book(run, tmp_path / "notebooks", scripts=tmp_path / "scripts")
+    (page,) = [file for file in book.files if file.stem == "verdicts"]
+    assert 'class="source"' not in page.read_text()
 
 
 def test_every_picture_has_words(pages):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from forge import reseal
 from real_data import real_data
 
 from mmer_lib import book, cli, pipeline
@@ -18,11 +20,14 @@ from mmer_lib.cli.describe import PLAIN, blocks_fit, histograms
 from mmer_lib.cli.tables import score_table
 from mmer_lib.corpora import CORPORA, Corpus, Ragged, load_corpus
 from mmer_lib.features.registry import EXTRACTORS
+from mmer_lib.integrity import spec_key
+from mmer_lib.store import ResultStore
 
 SIZES = ["--epochs", "2", "--width", "8", "--heads", "2", "--seeds", "1", "--folds", "3"]
 COMMANDS = [
     [], ["study"], ["corpus"], ["corpus", "make"], ["corpus", "info"], ["corpus", "list"],
-    ["sweep"], ["compare"], ["notebooks"], ["book"], ["bench"],
+    ["sweep"], ["compare"], ["store"], ["store", "list"], ["store", "verify"], ["store", "repair"],
+    ["notebooks"], ["book"], ["bench"],
 ]  # fmt: skip
 
 
@@ -455,6 +460,117 @@ def test_runs_of_two_studies_are_not_compared_unless_one_is_chosen(mistake, corp
     assert "2 studies" in told
     assert "--plan sweep" in told
     assert cli.main(["compare", store, "--pairs", "self-T:self-A", "--plan", "sweep"]) == 0
+
+
+def test_runs_of_two_semantics_are_not_compared_and_told_apart(mistake, store, tmp_path):
+    copy = ResultStore(shutil.copytree(store, tmp_path / "store"))
+    folder = copy.path / copy.keys()[0]
+    about = copy.run(folder.name)
+    spec = about["specification"] | {"semantics": 1}
+    old = folder.rename(folder.with_name(spec_key(spec)))
+    reseal(old, specification=spec, row=about["row"] | {"semantics": 1}, key=old.name)
+    told = mistake("compare", copy.path, "--pairs", "cross-AT:self-AT")
+    assert "holds runs of 2 semantics (versions of mmer to which" in told
+    assert "cannot be compared with each other: choose one with --plan sweep" in told
+    assert cli.main(["store", "verify", str(copy.path)]) == 0
+
+
+# -- stores ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def damaged(store, tmp_path) -> tuple[Path, str]:
+    """A copy of the store in which a run of cross-AT is damaged, and its key."""
+    copy = ResultStore(shutil.copytree(store, tmp_path / "store"))
+    key = copy.to_frame().query("configuration == 'cross-AT' and fold == 1")["key"].item()
+    (copy.path / key / "history.csv").write_text("cut")
+    return copy.path, key
+
+
+def test_a_whole_store_is_verified_with_status_0(store, capsys):
+    assert cli.main(["store", "verify", str(store)]) == 0
+    assert capsys.readouterr().out == f"{store}: 9 runs, all whole\n"
+
+
+def test_a_damaged_run_is_a_line_with_the_remedy_and_status_1(damaged, capsys):
+    store, key = damaged
+    assert cli.main(["store", "verify", str(store)]) == 1
+    told = capsys.readouterr()
+    assert told.out.startswith(f"{key} (cross-AT, fold 1, seed 0): history.csv has 3 bytes, ")
+    assert told.out.count("\n") == 1
+    remedy = f"Next: `mmer store repair {store}`, then run the sweep or study again"
+    assert told.err == f"\n{store}: 1 of 9 runs damaged. {remedy}\n"
+
+
+@pytest.mark.parametrize("command", ["list", "verify", "repair"])
+def test_what_is_no_store_is_status_2(mistake, tmp_path, command):
+    assert "no result store there" in mistake("store", command, tmp_path / "typo")
+    (tmp_path / "thesis.tex").write_text("mine")
+    assert "is not a result store" in mistake("store", command, tmp_path)
+
+
+def test_a_store_without_a_run_says_so(tmp_path, capsys):
+    ResultStore(tmp_path)
+    for command in ("list", "verify"):
+        assert cli.main(["store", command, str(tmp_path)]) == 0
+        assert f"{tmp_path} holds no run yet" in capsys.readouterr().out
+
+
+def test_a_store_lists_its_plans(store, damaged, capsys):
+    assert cli.main(["store", "list", str(store)]) == 0
+    head, sweep = capsys.readouterr().out.splitlines()
+    assert head.split() == [
+        "plan", "runs", "configurations", "folds", "seeds", "corpus", "semantics", "mmer", "MB",
+    ]  # fmt: skip
+    assert sweep.split()[:6] == ["sweep", "9", "3", "3", "1", "synthetic"]
+    assert cli.main(["store", "list", str(damaged[0])]) == 0
+    told = capsys.readouterr().out
+    assert "sweep 8 of 9" in told
+    assert told.endswith(f"Damaged runs are in it. Next: mmer store verify {damaged[0]}\n")
+
+
+def test_a_comparison_never_goes_on_as_if_a_damaged_run_had_not_been(damaged, capsys):
+    """Where one side lacks it, there is none; where it is of another pair, both streams say so."""
+    store, key = damaged
+    assert cli.main(["compare", str(store), "--pairs", "cross-AT:self-AT"]) == 2
+    notice, refusal = capsys.readouterr().err.splitlines()
+    assert notice.startswith(f"mmer: {store}: 1 of 9 runs is damaged ({key}: history.csv has 3 ")
+    assert f"Left out of this table: `mmer store repair {store}`" in notice
+    assert "not paired: cross-AT lacks fold 1 seed 0" in refusal
+    assert cli.main(["compare", str(store), "--pairs", "self-T:self-AT"]) == 0
+    told = capsys.readouterr()
+    assert told.err == notice + "\n"
+    assert (
+        f"Incomplete: 1 damaged run is left out of the table ({key}), see `mmer store verify`."
+        in told.out
+    )
+
+
+def test_a_sweep_leaves_a_damaged_run_out_unless_it_repairs(corpus, store, damaged, capsys):
+    folder, key = damaged
+    models = ["--models", "self-AT", "cross-AT", "self-T"]
+    sweep = ["sweep", str(corpus), *models, *SIZES]
+    capsys.readouterr()
+    assert cli.main([*sweep, "--store", str(folder)]) == 0
+    assert f"1 of 9 runs is damaged ({key}" in capsys.readouterr().err
+    assert cli.main([*sweep, "--store", str(store)]) == 0
+    whole = capsys.readouterr().out.splitlines()
+    assert cli.main([*sweep, "--store", str(folder), "--repair"]) == 0
+    told = capsys.readouterr()
+    assert told.out.splitlines()[:4] == whole[:4]
+    assert "damaged" not in told.err
+    assert (folder / "damaged" / f"{key}-1").is_dir()
+
+
+def test_repair_moves_damaged_runs_aside_for_whoever_made_them(damaged, capsys):
+    store, key = damaged
+    assert cli.main(["store", "repair", str(store)]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"{key} (cross-AT, fold 1, seed 0): history.csv has 3 bytes")
+    assert f"1 run moved to {store / 'damaged'}" in told
+    assert (store / "damaged" / f"{key}-1" / "history.csv").read_text() == "cut"
+    assert cli.main(["store", "repair", str(store)]) == 0
+    assert capsys.readouterr().out == f"{store}: nothing to mend\n"
 
 
 def test_an_interval_that_cannot_be_known_is_left_out():

@@ -170,6 +170,6 @@ def test_both_switches_are_reached_from_the_command_line(tmp_path, monkeypatch):
     asked = ["sweep", corpus, "--models", "self-T", *sizes, "--amp", "--compile"]
     assert main([*asked, "--store", str(tmp_path)]) == 0
     store = ResultStore(tmp_path)
-    settings = [store.run(key)["train"] for key in store.keys()]  # noqa: SIM118
+    settings = [store.run(key)["specification"]["train"] for key in store.keys()]  # noqa: SIM118
     assert len(settings) == len(compiled) == 2
     assert all(one["amp"] and one["compile"] for one in settings)

@@ -17,6 +17,8 @@ from ci_study import finish_ci_study, run_ci_study
 
 from mmer_lib.pipeline.notebooks import code_hash, normalise, read_notebooks
 from mmer_lib.pipeline.parameters import read_parameters
+from mmer_lib.plots.saving import read_texts
+from mmer_lib.provenance import describe_sources, read_provenance
 from mmer_lib.store import ResultStore
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -112,6 +114,18 @@ def test_notebooks_with_one_parameter_give_it_one_type_and_the_same_default():
     assert {name: kinds for name, kinds in shared.items() if len(kinds) > 1} == {}
 
 
+MADE_UP = ("02_one_head", "02_qkv", "02_pooling_identity", "02_pooling_view", "02_two_heads")
+
+
+def test_every_figure_names_the_data_that_it_shows():
+    """Those of notebook 02 draw numbers that stand in its cells."""
+    source = "\n".join(cell.source for path in PATHS for cell in code_cells(path))
+    saved = re.findall(r"^\s*plots\.save\((.*)$", source, re.MULTILINE)
+    named = {re.search(r'"(\d\d_[^"]*)"', call)[1]: call for call in saved}
+    assert len(named) == len(saved) > 40
+    assert {name for name, call in named.items() if ", of=" not in call} == {*MADE_UP}
+
+
 # -- the outputs they carry ------------------------------------------------------------------------
 
 
@@ -182,6 +196,14 @@ def test_the_study_leaves_a_store_and_a_verdict_for_every_pair(study):
     names = set(runs["configuration"])
     assert set(verdicts["a"]) == {n for n in names if n.startswith("cross-")}
     assert verdicts["verdict"].notna().all()
+    assert read_provenance(study / "verdicts.csv")["of"] == describe_sources(runs)
+
+
+def test_every_figure_of_the_study_says_of_which_data_it_is(study):
+    told = {f.stem: read_texts(f.read_bytes())[1] for f in (study / "figures").glob("*.png")}
+    assert len(told) > 30
+    assert {name for name, about in told.items() if not about["of"]} == {*MADE_UP}
+    assert all(about["made"]["date"] for about in told.values())
 
 
 def test_a_study_that_is_finished_runs_nothing_again(study):
@@ -191,4 +213,4 @@ def test_a_study_that_is_finished_runs_nothing_again(study):
     assert done.stdout.count("up to date") == len(PATHS)
     assert {p: p.stat().st_mtime_ns for p in (study / "notebooks").iterdir()} == before
     records = [json.loads((study / "notebooks" / f"{p.stem}.json").read_text()) for p in PATHS]
-    assert all(record["key"] for record in records)
+    assert all(record["key"] and record["provenance"]["machine"] for record in records)

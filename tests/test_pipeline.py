@@ -18,6 +18,7 @@ from mmer_lib.errors import InputError
 from mmer_lib.pipeline import StudyError, run_study
 from mmer_lib.pipeline.notebooks import code_hash, normalise, read_notebooks
 from mmer_lib.pipeline.parameters import read_parameters, read_settings
+from mmer_lib.pipeline.study import _is_there
 
 PARAMETERS = """corpus: str = "synthetic"  # a corpus
 seeds: int = 2  # runs a fold
@@ -198,6 +199,19 @@ def test_a_notebook_that_is_no_json_is_told(one):
     (one / "02_broken.ipynb").write_text("{")
     with pytest.raises(InputError, match=r"02_broken\.ipynb is not a readable notebook"):
         run_study(notebooks=one)
+
+
+@pytest.mark.parametrize("content", ['{"keys": ["0123456789abcdef"]}', "{", "[]"])
+def test_a_store_that_lacks_a_run_of_its_plans_is_not_up_to_date(tmp_path, content):
+    """As `mmer store repair` leaves it: what made the run must make it again."""
+    plans = tmp_path / "store" / "plans"
+    plans.mkdir(parents=True)
+    assert _is_there(tmp_path / "store")
+    (plans / "grid.json").write_text(content)
+    assert not _is_there(tmp_path / "store")
+    (tmp_path / "store" / "0123456789abcdef").mkdir()
+    assert _is_there(tmp_path / "store") == ("0123" in content)
+    assert not _is_there(tmp_path / "nothing")
 
 
 def test_a_run_folder_that_cannot_be_made_is_told(one, tmp_path):

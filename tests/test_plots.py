@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from itertools import pairwise, permutations
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib as mpl
 
@@ -20,7 +22,9 @@ from studies import simulate_table, table_of
 
 from mmer_lib import metrics, paper, plots, stats
 from mmer_lib.errors import InputError
+from mmer_lib.plots import saving
 from mmer_lib.plots.style import ROLES, figure_of
+from mmer_lib.provenance import provenance
 
 EMOTIONS = list(paper.CLASS_COUNTS)
 LENGTHS = {"audio": 7, "video": 6, "text": 8}
@@ -650,11 +654,87 @@ def test_the_hull_joins_the_outer_frames_and_holds_every_weighted_mean() -> None
 # --- saving -----------------------------------------------------------------------------------
 
 
-def test_the_same_figure_is_saved_as_the_same_bytes(tmp_path: Path) -> None:
-    one = plots.save(plots.class_balance([0, 1, 1], ["no", "yes"]), "one", tmp_path / "new")
-    two = plots.save(figure_of(plots.class_balance([0, 1, 1], ["no", "yes"])), "two", tmp_path)
+def bars(n: int = 2) -> Axes:
+    return plots.class_balance([0, 1, *[1] * (n - 1)], ["no", "yes"])
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """What figures say of their making; it may be changed as if time had passed."""
+    told: dict[str, object] = {"commit": "a" * 40, "modified": False, "date": "2026-01-01"}
+    monkeypatch.setattr(saving, "provenance", lambda: dict(told))
+    return told
+
+
+def test_the_same_figure_is_saved_as_the_same_bytes(tmp_path: Path, made: dict) -> None:
+    one = plots.save(bars(), "one", tmp_path / "new")
+    two = plots.save(figure_of(bars()), "two", tmp_path)
     assert one == tmp_path / "new" / "one.png"
     assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_saved_figure_holds_its_words_and_where_it_comes_from(tmp_path: Path) -> None:
+    corpus = SimpleNamespace(name="small", fingerprint="f" * 16)
+    file = plots.save(bars(), "one", tmp_path, alt="Two bars: é.", of=corpus)
+    words, about = saving.read_texts(file.read_bytes())
+    assert words == "Two bars: é."
+    assert about["of"] == [{"corpus": "small", "fingerprint": "f" * 16}]
+    assert about["made"].keys() == provenance().keys()
+    assert saving.read_texts(plots.save(bars(), "two", tmp_path).read_bytes())[1]["of"] == []
+
+
+def test_a_file_that_shows_the_same_stays_though_time_has_passed(
+    tmp_path: Path, made: dict
+) -> None:
+    corpus = SimpleNamespace(name="small", fingerprint="f" * 16)
+    file = plots.save(bars(), "one", tmp_path, "words", corpus)
+    before, made["commit"], made["date"] = file.read_bytes(), "b" * 40, "2026-02-02"
+    os.utime(file, (0, 0))
+    assert plots.save(bars(), "one", tmp_path, "words", corpus).read_bytes() == before
+    assert file.stat().st_mtime > 0, "who looks for what was saved finds it"
+
+
+@pytest.mark.parametrize("change", ["picture", "words", "data", "cut", "other", "no provenance"])
+def test_a_file_that_shows_or_says_something_else_is_written_anew(
+    tmp_path: Path, made: dict, change: str
+) -> None:
+    corpus = SimpleNamespace(name="small", fingerprint="f" * 16)
+    file = plots.save(bars(), "one", tmp_path, "words", corpus)
+    before, made["date"] = file.read_bytes(), "2026-02-02"
+    match change:
+        case "cut":
+            file.write_bytes(before[: len(before) // 2])
+        case "other":
+            file.write_bytes(b"no picture at all")
+        case "no provenance":
+            figure_of(bars()).savefig(file, dpi=150, bbox_inches="tight", metadata={})
+    other = SimpleNamespace(name="small", fingerprint="e" * 16)
+    plots.save(
+        bars(3 if change == "picture" else 2), "one", tmp_path,
+        "other words" if change == "words" else "words", other if change == "data" else corpus,
+    )  # fmt: skip
+    assert saving.read_texts(file.read_bytes())[1]["made"]["date"] == "2026-02-02"
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "written"),
+    [(True, False, True), (None, False, True), (False, True, False), (True, True, False),
+     (False, None, False), (False, False, False)],
+)  # fmt: skip
+def test_what_changed_code_drew_is_written_anew_when_committed_code_draws_the_same(
+    tmp_path: Path, made: dict, was: bool | None, now: bool | None, written: bool
+) -> None:
+    made["modified"] = was
+    before = plots.save(bars(), "one", tmp_path).read_bytes()
+    made |= {"modified": now, "date": "2026-02-02"}
+    assert (plots.save(bars(), "one", tmp_path).read_bytes() != before) == written
+
+
+@pytest.mark.parametrize("of", [3, "runs", pd.DataFrame({"a": [1]})])
+def test_data_of_which_nothing_is_known_is_refused(tmp_path: Path, of: object) -> None:
+    with pytest.raises(InputError, match=r"a corpus, a table of runs of the store, or what read_"):
+        plots.save(bars(), "one", tmp_path, of=of)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "scores.png", "../scores"])

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 from scipy import stats as scipy_stats
 from statsmodels.stats.weightstats import ttost_paired
+from studies import simulate_table
 
 from mmer_lib import stats
 from mmer_lib.errors import InputError
@@ -657,3 +658,31 @@ def test_groups_of_several_columns_and_several_pairs_give_a_row_each():
 def test_a_grouping_that_is_not_there_is_told_of():
     with pytest.raises(InputError, match="regime"):
         stats.compare_groups(two_sets(), [("b", "a")], "regime", "accuracy")
+
+
+def test_a_comparison_says_which_damaged_runs_its_table_lacks() -> None:
+    table = simulate_table(seed=3)
+    assert "Incomplete" not in stats.compare(table, A, B).sentence()
+    table.attrs["left_out"] = dict.fromkeys("abcd", "run.json is missing")
+    some = table[table["seed"] < 5].reset_index(drop=True)  # as a notebook may choose
+    told = (
+        "Incomplete: 4 damaged runs are left out of the table (a, b, c, ...), see "
+        "`mmer store verify`."
+    )
+    for found in (stats.compare(some, A, B), stats.compare(table, A, B)):
+        assert found.caveats[-1] == told
+        assert found.sentence().endswith(told)
+    planned = stats.compare_planned(some, [(A, B)])
+    assert told in planned["sentence"].item()
+    with pytest.raises(InputError, match=r"not paired: .* on both sides\. Incomplete: 4 damaged"):
+        stats.compare(table.iloc[1:], A, B)
+
+
+def test_runs_of_other_semantics_are_not_compared() -> None:
+    table = simulate_table()
+    mixed = table.assign(semantics=np.where(table["configuration"] == A, 1, 2))
+    for ask in (lambda: stats.compare(mixed, A, B), lambda: stats.summary(mixed)):
+        with pytest.raises(InputError, match=r"the runs differ in semantics .*1, 2.*: choose"):
+            ask()
+    older = table.assign(semantics=1)
+    assert stats.compare(older, A, B).difference == stats.compare(table, A, B).difference

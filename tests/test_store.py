@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +13,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from forge import change_predictions, reseal
 
-from mmer_lib.errors import InputError
-from mmer_lib.store import ResultStore, StoredPredictions, spec_key
+from mmer_lib.errors import InputError, Notice
+from mmer_lib.integrity import read_signed, render, sign, spec_key
+from mmer_lib.store import ResultStore, StoredPredictions
 
-KEY = "0123456789abcdef"
+SPEC = {"seed": 0, "fold": {"index": 0}}
+KEY = spec_key(SPEC)
 HISTORY = pd.DataFrame({"epoch": [1, 2], "dev_loss": [0.1 + 0.2, 1 / 3]})
 WEIGHTS = {"classifier.weight": np.arange(6, dtype=np.float64).reshape(2, 3) / 7}
 PARTS = {
@@ -32,13 +37,15 @@ def row(configuration: str = "self-T", fold: int = 0, seed: int = 0, study: str 
 
 def write(store: ResultStore, key: str = KEY, **changed) -> None:
     given = {"run": {"row": row()}, "history": HISTORY, "parts": PARTS, "weights": WEIGHTS}
-    store.write(key, **{**given, **changed})
+    given |= changed
+    given["run"] = {"specification": SPEC, **given["run"]}
+    store.write(key, **given)
 
 
 def write_rows(store: ResultStore, rows: list[dict]) -> list[str]:
     keys = [spec_key(about) for about in rows]
     for key, about in zip(keys, rows, strict=True):
-        write(store, key, run={"row": about})
+        write(store, key, run={"specification": about, "row": about})
     return keys
 
 
@@ -146,9 +153,8 @@ def test_a_half_written_folder_is_no_run(tmp_path):
     half = tmp_path / f".{'f' * 16}"  # as a killed process leaves it
     half.mkdir()
     (half / "run.json").write_text("{")
-    (tmp_path / ("e" * 16)).mkdir()
     assert store.keys() == [KEY]
-    assert "e" * 16 not in store
+    assert "f" * 16 not in store
     assert ResultStore(tmp_path).to_frame()["key"].tolist() == [KEY]
 
 
@@ -158,17 +164,6 @@ def test_a_run_that_is_already_there_stays(tmp_path):
     write(store, run={"row": row(), "note": "second"})
     assert store.run(KEY)["note"] == "first"
     assert names(tmp_path) == {"store.json", KEY}
-
-
-def test_a_folder_that_lost_its_record_is_no_run_and_is_replaced(tmp_path):
-    store = ResultStore(tmp_path)
-    write(store)
-    (tmp_path / KEY / "run.json").unlink()
-    (tmp_path / KEY / "stray").touch()
-    assert KEY not in store
-    write(store, run={"row": row(), "note": "second"})
-    assert store.run(KEY)["note"] == "second"
-    assert not (tmp_path / KEY / "stray").exists()
 
 
 def test_a_store_that_another_process_is_making_is_a_store(tmp_path, monkeypatch):
@@ -231,7 +226,7 @@ def test_a_damaged_marker_is_told(tmp_path, content):
 
 def test_a_store_of_another_format_is_told(tmp_path):
     (tmp_path / "store.json").write_text(json.dumps({"format": 99}))
-    with pytest.raises(InputError, match="has format 99, this version reads 1"):
+    with pytest.raises(InputError, match="has format 99, this version reads 2: choose another"):
         ResultStore(tmp_path)
 
 
@@ -321,51 +316,130 @@ READERS = {
 
 
 JUNK = [b"", b"\x00\x01", b"{", b"[]", b"not what it was", b"PK\x03\x04 cut short"]
-DAMAGE = [(name, junk) for name in READERS for junk in JUNK if not junk or name != "history.csv"]
-DAMAGE += [(name, None) for name in READERS if name != "run.json"]  # None: not there at all
+DAMAGE = [(name, junk) for name in READERS for junk in (*JUNK, None)]  # None: not there at all
 
 
 @pytest.mark.parametrize(("name", "content"), DAMAGE)
-def test_a_damaged_file_is_named_with_what_to_remove(tmp_path, name, content):
+def test_a_run_with_a_damaged_file_is_named_with_what_mends_it(tmp_path, name, content):
     store = ResultStore(tmp_path)
     write(store)
     file = tmp_path / KEY / name
     file.unlink()
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(InputError) as raised:
+    for read in (READERS[name], lambda store: store.to_frame()):
+        with pytest.raises(InputError) as raised:
+            read(store)
+        told = str(raised.value)
+        assert KEY in told
+        assert f"{name} " in told
+        remedy = f": `mmer store repair {tmp_path}`, then run the sweep or study again"
+        assert told.endswith(remedy)
+        assert "\n" not in told
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_file_in_which_a_byte_is_another_is_never_read(tmp_path, name):
+    store = ResultStore(tmp_path)
+    write(store)
+    file = tmp_path / KEY / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=f"is damaged, {name} is not as it was written: `mmer"):
         READERS[name](store)
-    expected = f"remove the folder {tmp_path / KEY} and the sweep runs it again"
-    assert str(raised.value) == f"{file} is missing or damaged: {expected}"
+
+
+def test_a_damaged_run_is_left_out_of_the_table_which_says_so(tmp_path):
+    store = ResultStore(tmp_path)
+    lost, kept, gone = write_rows(store, [row(fold=0), row(fold=1), row(fold=2)])
+    store.note_plan("grid", [lost, kept, gone])
+    (tmp_path / lost / "weights.safetensors").unlink()
+    shutil.rmtree(tmp_path / gone)
+    expected = f"3 runs are damaged .{lost}: weights.safetensors is missing; {gone}: run.json is"
+    with pytest.warns(Notice, match=f"2 of {expected} missing.. Left out of this table: `mmer"):
+        table = store.plan("grid")
+    assert table["key"].tolist() == [kept]
+    assert list(table.attrs["left_out"]) == [lost, gone]
+    with pytest.warns(Notice, match="1 of 2 runs is damaged"):
+        assert store.to_frame()["key"].tolist() == [kept]
+    assert store.damaged([kept, lost]) == {lost: "weights.safetensors is missing"}
+    assert store.damaged() == store.damaged([kept, lost])
+
+
+def test_a_whole_table_leaves_nothing_out_and_says_nothing(tmp_path):
+    store = ResultStore(tmp_path)
+    write(store)
+    assert store.to_frame().attrs == {}
+    assert store.damaged() == {}
+
+
+def test_a_notice_names_the_line_of_the_user_and_not_of_the_library(tmp_path):
+    """IPython forgets what a cell was told when it runs again, and only that."""
+    store = ResultStore(tmp_path)
+    lost, _ = write_rows(store, [row(fold=0), row(fold=1)])
+    (tmp_path / lost / "run.json").unlink()
+    with pytest.warns(Notice) as told:
+        store.to_frame()
+    assert told[0].filename == __file__
 
 
 def test_pickled_predictions_are_neither_read_nor_recommended(tmp_path):
     store = ResultStore(tmp_path)
     write(store)
-    file = tmp_path / KEY / "predictions.npz"
-    np.savez(file, test_ids=np.array([{}], dtype=object), test_labels=[0], test_probabilities=[[1]])
-    with pytest.raises(InputError, match="is missing or damaged") as raised:
+    change_predictions(tmp_path / KEY, test_ids=np.array([{}], dtype=object))
+    reseal(tmp_path / KEY)
+    with pytest.raises(InputError, match="is damaged, its content is not that of a run") as raised:
         store.predictions(KEY)
     assert "pickle" not in str(raised.value).replace(str(tmp_path), "")
 
 
-def test_a_run_without_its_row_is_damaged(tmp_path):
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"row": {"study": "s"}}, "run.json lacks the row of the table"),
+        ({"row": 3}, "run.json lacks the row of the table"),
+        ({"specification": {"seed": 1}}, "the key of its specification is"),
+        ({"specification": None}, "the key of its specification is"),
+        ({"key": "../elsewhere"}, "it is run ../elsewhere, moved here"),
+        ({"files": {}}, "run.json knows of no history.csv"),
+        ({"files": {"history.csv": 3}}, "run.json lacks what every run has"),
+    ],
+)
+def test_a_run_whose_record_was_signed_anew_is_still_found(tmp_path, wrong, told):
     store = ResultStore(tmp_path)
     write(store)
-    (tmp_path / KEY / "run.json").write_text('{"row": {"study": "s"}, "key": "../elsewhere"}')
-    for read in (store.to_frame, lambda: store.classes(KEY)):
-        with pytest.raises(InputError, match=r"run\.json is missing or damaged"):
-            read()
+    file = tmp_path / KEY / "run.json"
+    file.write_bytes(render(sign(read_signed(file) | wrong)))
+    read = store.history if "files" in wrong else store.run
+    with pytest.raises(InputError, match=f"run {KEY} is damaged, {re.escape(told)}"):
+        read(KEY)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"keys": 3}'])
+def test_a_run_in_the_folder_of_another_is_damaged(tmp_path):
+    store = ResultStore(tmp_path)
+    write(store)
+    (tmp_path / KEY).rename(tmp_path / ("f" * 16))
+    with pytest.raises(InputError, match=f"run {'f' * 16} is damaged, it is run {KEY}, moved"):
+        store.run("f" * 16)
+
+
+def test_runs_of_older_semantics_stay_readable_and_say_so(tmp_path):
+    store = ResultStore(tmp_path)
+    old, new = write_rows(store, [{**row(), "semantics": n} for n in (1, 2)])
+    assert store.to_frame([old, new])["semantics"].tolist() == [1, 2]
+    for key in (old, new):
+        assert store.predictions(key).ids.tolist() == PARTS["test"].ids.tolist()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"keys": 3}', '{"keys": []}'])
 def test_a_damaged_plan_is_named_with_what_to_remove(tmp_path, content):
     store = ResultStore(tmp_path)
     write(store)
     store.note_plan("grid", [KEY])
     file = tmp_path / "plans" / "grid.json"
     file.write_text(content)
-    with pytest.raises(InputError, match="missing or damaged: remove it and run the plan again"):
+    with pytest.raises(InputError, match="is damaged: remove it and run the plan again"):
         store.plan("grid")
 
 

@@ -23,6 +23,7 @@ from mmer_lib import metrics, sweep
 from mmer_lib.corpora import Corpus, Ragged, load_corpus
 from mmer_lib.corpora.shared import SharedCorpus, share
 from mmer_lib.errors import InputError
+from mmer_lib.integrity import spec_key
 from mmer_lib.model import parse_configuration
 from mmer_lib.store import ResultStore
 from mmer_lib.sweep import Plan, estimate_cost, in_working_order, restore, run_plan
@@ -207,6 +208,11 @@ def test_the_key_changes_with_the_meaning_of_a_run(corpus, monkeypatch):
     assert not set(before) & set(keys(make_plan(corpus)))
 
 
+def test_the_key_can_be_made_again_from_what_the_run_keeps(corpus, finished):
+    for run in make_plan(corpus).runs():
+        assert spec_key(finished[0].run(run.key)["specification"]) == run.key
+
+
 def test_the_key_does_not_change_with_what_decides_no_number(corpus, tmp_path):
     before = keys(make_plan(corpus))
     first, second = (make_plan(corpus, train=replace(TRAIN, device=f"cuda:{i}")) for i in (0, 1))
@@ -379,9 +385,9 @@ def test_the_table_says_what_was_run_and_how_well(corpus, finished):
 def test_a_run_tells_its_settings_versions_and_leakage(corpus, finished):
     store, table = finished
     about = store.run(table["key"][1])
-    assert about["configuration"]["masks"] is False  # cross-AT@released
-    assert about["train"]["lr"] == TRAIN.lr
-    assert about["versions"]["torch"] == torch.__version__
+    assert about["specification"]["configuration"]["masks"] is False  # cross-AT@released
+    assert about["specification"]["train"]["lr"] == TRAIN.lr
+    assert about["provenance"]["packages"]["torch"] == torch.__version__
     assert about["leakage"].startswith("the learning part (train and dev) and test share ")
     assert about["row"]["diverged"] is False
 

@@ -24,6 +24,7 @@ from mmer_lib.book.pages import Page, chapter_lines, read_markdown, read_noteboo
 from mmer_lib.book.theme import write_variables
 from mmer_lib.errors import InputError
 from mmer_lib.pipeline.study import find_folder
+from mmer_lib.provenance import read_provenance, say
 
 HERE = Path(__file__).parent
 SCRIPTS = HERE.parent / "widgets" / "scripts"  # common.js and one script a kind of explorer
@@ -67,8 +68,9 @@ def build_book(
     chapters = [read_notebook(path, place, saved) for path in executed]
     extras = [read_markdown(path, place) for path in sorted(sources.glob("*.md"))]
     verdicts = _read_verdicts(run / "verdicts.csv")
-    pages = [*chapters, *_overviews(chapters, verdicts), *extras]
-    pages.insert(0, _first_page(chapters, verdicts))
+    source = say(read_provenance(run / "verdicts.csv") or {})
+    pages = [*chapters, *_overviews(chapters, verdicts, source), *extras]
+    pages.insert(0, _first_page(chapters, verdicts, source))
     with _renamed_when_whole(run / "book") as folder:
         for page in pages:
             (folder / page.file).write_text(
@@ -103,20 +105,23 @@ def _read_verdicts(path: Path) -> list[dict[str, Any]]:
 # -- pages that no notebook is ---------------------------------------------------------------------
 
 
-def _first_page(chapters: Sequence[Page], verdicts: Sequence[dict[str, Any]]) -> Page:
+def _first_page(chapters: Sequence[Page], verdicts: Sequence[dict[str, Any]], source: str) -> Page:
     figures = [figure for page in chapters for figure in page.figures if figure.name == HEADLINE]
     entries = [(page, *chapter_lines(page)) for page in chapters]
     title = "Cross-attention or self-attention?"
     return _own_page(
-        "index", title, chapters=entries, verdicts=verdicts, headline=[*figures, None][0]
-    )
+        "index", title, chapters=entries, verdicts=verdicts, source=source,
+        headline=[*figures, None][0],
+    )  # fmt: skip
 
 
-def _overviews(chapters: Sequence[Page], verdicts: Sequence[dict[str, Any]]) -> list[Page]:
+def _overviews(
+    chapters: Sequence[Page], verdicts: Sequence[dict[str, Any]], source: str
+) -> list[Page]:
     """The verdicts and the gallery, where there is something to show."""
     pages = []
     if verdicts:
-        pages.append(_own_page("verdicts", "Verdicts", verdicts=verdicts))
+        pages.append(_own_page("verdicts", "Verdicts", verdicts=verdicts, source=source))
     if any(page.figures for page in chapters):
         pages.append(_own_page("figures", "Figures", chapters=chapters))
     return pages

@@ -1,6 +1,7 @@
 """The saved figures: which of them a cell shows, what they show in words, and as ``data:`` URLs.
 
-``plots.save(figure, name, folder, alt="...")`` keeps the words in the PNG, as its Description.
+``plots.save(figure, name, folder, alt="...", of=runs)`` keeps in the PNG the words, as its
+Description, and where it comes from, as its Provenance.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mmer_lib.plots.saving import read_texts
+from mmer_lib.provenance import say
+
 PIXELS = 1.5  # of a saved figure (150 dpi) to a pixel of CSS
 SMALL = 560  # width in pixels of a picture in the gallery, and
 COLOURS = 64  # its number of colours
@@ -28,12 +32,16 @@ CORRELATED = 0.92
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture with its words: PNG bytes, a name if saved, its pixels to a pixel of CSS."""
+    """A picture with its words: PNG bytes, a name if saved, its pixels to a pixel of CSS.
+
+    ``source`` says in a line where it comes from, if that is known.
+    """
 
     png: bytes
     alt: str
     name: str = ""
     pixels: float = 1.0
+    source: str = ""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -64,8 +72,8 @@ def to_url(content: bytes, kind: str = "image/png") -> str:
 def read_figure(path: Path) -> Figure:
     """A saved figure, with the words in it if there are any."""
     png = path.read_bytes()
-    words = str(Image.open(BytesIO(png)).info.get("Description", ""))
-    return Figure(png, words, path.stem, PIXELS)
+    words, about = read_texts(png)
+    return Figure(png, words, path.stem, PIXELS, say(about))
 
 
 def find_figures(source: str, shown: Sequence[str], folder: Path, otherwise: str) -> list[Figure]:

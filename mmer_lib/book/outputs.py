@@ -39,12 +39,13 @@ def text_block(text: str) -> str:
 
 
 def figure_block(figure: Figure) -> str:
-    """A picture with its words, in the size it was drawn for."""
+    """A picture with its words, in the size it was drawn for, and where it comes from."""
     width, height = figure.size
     anchor = f' id="fig-{escape(figure.name)}"' if figure.name else ""
+    source = f'<figcaption class="source">{escape(figure.source)}</figcaption>'
     return (
         f'<figure{anchor}><img src="{figure.url}" alt="{escape(figure.alt)}" '
-        f'width="{width}" height="{height}"></figure>\n'
+        f'width="{width}" height="{height}">{source if figure.source else ""}</figure>\n'
     )
 
 

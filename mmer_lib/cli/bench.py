@@ -59,6 +59,7 @@ def bench(
     gpu     steps and runs of the paper's grid, 1 to 8 at once: --device cuda only
     """
     from mmer_lib.bench import PARTS, Settings, check_device, describe_machine
+    from mmer_lib.provenance import provenance
 
     chosen = _parts_of(device) if "all" in (parts or []) else parts or ["steps"]
     for part in chosen:
@@ -75,7 +76,7 @@ def bench(
         raise InputError(f"--figures {figures}: that is a file, a folder expected")
     machine = describe_machine(device)
     typer.echo("\n".join(f"{key}: {value}" for key, value in machine.items()))
-    report: dict[str, object] = {"machine": machine}
+    report: dict[str, object] = {"machine": machine, "made": provenance()}
     for part in chosen:
         table = PARTS[part](Settings(repeats, batch_size, device), _tell)
         typer.echo(f"\n{part}\n{_shown(table)}")

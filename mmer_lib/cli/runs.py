@@ -56,11 +56,16 @@ def sweep(
         str, typer.Option(metavar="NAME=WEIGHT,...", help="Besides cross-entropy.")
     ] = "",
     metric: Annotated[str, typer.Option(help="The score that is printed.")] = "balanced_accuracy",
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Move damaged runs aside in the store and run them again."),
+    ] = False,
 ) -> None:
     """Train configurations on every fold and seed.
 
-    Finished runs are kept in the store and never run again. Sweeps at the same time, also on
-    machines that share the store's disk, share its runs; one that was killed goes on from there.
+    Finished runs are kept in the store and never run again; damaged ones are told of and left out
+    of the table. Sweeps at the same time, also on machines that share the store's disk, share its
+    runs; one that was killed goes on from there.
     """
     from mmer_lib import stats
     from mmer_lib.corpora import load_corpus
@@ -93,7 +98,7 @@ def sweep(
         model=sizes,
     )
     plan.runs()  # what cannot be run is told of before a store is made
-    runs = run_plan(plan, ResultStore(store), jobs)
+    runs = run_plan(plan, ResultStore(store), jobs, repair=repair)
     typer.echo(score_table(stats.summary(runs, metric), metric))
     pairs = [f"{a}:{b}" for a, b in stats.planned_pairs(runs["configuration"].unique())]
     if pairs:
@@ -157,12 +162,15 @@ def _runs_of_one_study(store: ResultStore, plan: str | None) -> pd.DataFrame:
     Raises ``InputError`` that names the plans, if there is more than one study in the store.
     """
     runs = store.to_frame() if plan is None else store.plan(plan)
-    if runs["study"].nunique() > 1:
-        names = sorted(file.stem for file in store.path.glob("plans/*.json"))
-        raise InputError(
-            f"{store.path} holds runs of {runs['study'].nunique()} studies, which cannot be "
-            f"compared with each other: choose one with --plan {' or '.join(names)}"
-        )
+    for column, several in {
+        "semantics": "semantics (versions of mmer to which a configuration meant other models)",
+        "study": "studies",
+    }.items():
+        if runs[column].nunique() > 1:
+            raise InputError(
+                f"{store.path} holds runs of {runs[column].nunique()} {several}, which cannot be "
+                f"compared with each other: choose one with --plan {' or '.join(store.plans())}"
+            )
     return runs
 
 

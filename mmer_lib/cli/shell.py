@@ -7,11 +7,14 @@ A user's mistake is one line on standard error and exit status 2; a notebook tha
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import typer
 
-from mmer_lib.errors import InputError
+from mmer_lib.errors import InputError, Notice
 
 LISTS = ("--models", "--pairs", "--set", "--only")  # take several values after one flag
 
@@ -34,15 +37,22 @@ corpus_app = typer.Typer(
     epilog=example("mmer corpus info synthetic"),
     rich_markup_mode=None,
 )
+store_app = typer.Typer(
+    help="Look into result stores: what they hold, whether they are whole.",
+    epilog=example("mmer store verify runs/quick/store"),
+    rich_markup_mode=None,
+)
 app.add_typer(corpus_app, name="corpus")
+app.add_typer(store_app, name="store")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    given += ["--help"] * (given in ([], ["corpus"]))
+    given += ["--help"] * (given in ([], ["corpus"], ["store"]))
     try:
-        status = app(repeat_flags(given), prog_name="mmer", standalone_mode=False)
+        with _notices_told():
+            status = app(repeat_flags(given), prog_name="mmer", standalone_mode=False)
     except InputError as error:
         return complain(str(error), 2)
     except typer.TyperException as error:  # how the command line itself was used
@@ -54,6 +64,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "stopped. What is finished is kept: the same command goes on from there", 130
         )
     return int(status or 0)
+
+
+@contextmanager
+def _notices_told() -> Iterator[None]:
+    """Inside, a ``Notice`` is a line on standard error, like a mistake; other warnings stay."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", Notice)
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, Notice):
+                complain(str(message), 0)
+            else:
+                usual(message, category, *where, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 def _command(error: typer.TyperException) -> str:

@@ -4,9 +4,10 @@
     run_study("quick", ["*.corpus=PATH", "03.seeds=3"], out="runs/mine")
 
 A run folder holds ``notebooks/NN_name.ipynb`` (executed), beside each ``NN_name.json`` (what it
-was made from), ``store/`` and ``verdicts.csv``. A notebook is executed again when its code, its
-parameters, the library, the data it names or a notebook that filled its store has changed. It is
-written beside and renamed when whole; one that fails is kept as ``NN_name.failed.ipynb``.
+was made from, and by which versions, commit and machine), ``store/`` and ``verdicts.csv``. A
+notebook is executed again when its code, its parameters, the library, the data it names or a
+notebook that filled its store has changed, or a run of its store is gone. It is written beside and
+renamed when whole; one that fails is kept as ``NN_name.failed.ipynb``.
 
 Notebooks that do not wait for one another are executed two at a time. Kernels run in the notebooks'
 folder, and every path given to them is relative to it, so that no path of a machine enters an
@@ -39,6 +40,7 @@ from mmer_lib.pipeline.notebooks import (
     write_back,
 )
 from mmer_lib.pipeline.parameters import Settings, find_notebooks, read_settings
+from mmer_lib.provenance import provenance
 
 PLACES = ("store", "figures", "results")  # parameters that say where something is written
 OWN_RUNS = ("06_when", "07_zoo")  # they use the store, but need no run of another notebook
@@ -249,6 +251,7 @@ def _bring_up_to_date(
     seconds = time.time() - started
     about = {"key": key, "seconds": round(seconds, 1), "parameters": given}
     about["made"] = _made_since(started, notebook, given)
+    about["provenance"] = provenance()
     record.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     say(f"{stem} … {seconds:.0f} s")
 
@@ -273,7 +276,16 @@ def _recorded(target: Path, stem: str) -> dict[str, Any]:
 def _is_current(record: Path, key: str, folder: Path) -> bool:
     about = _recorded(record.parent, record.stem)
     made = about.get("made", [])
-    return about.get("key") == key and all((folder / name).exists() for name in made)
+    return about.get("key") == key and all(_is_there(folder / name) for name in made)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a file or store is there, the store with every run that its plans name."""
+    try:
+        plans = [json.loads(file.read_bytes())["keys"] for file in path.glob("plans/*.json")]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return path.exists() and all((path / key).is_dir() for keys in plans for key in keys)
 
 
 def _key(notebook: Notebook, given: Mapping[str, Any], upstream: list[dict[str, Any]]) -> str:

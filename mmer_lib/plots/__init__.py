@@ -23,6 +23,7 @@ from mmer_lib.plots.reading import attention_reading
 from mmer_lib.plots.recording import recording
 from mmer_lib.plots.regimes import phase_diagram, regimes
 from mmer_lib.plots.runs import epoch_choice, rain_clouds
+from mmer_lib.plots.saving import save
 from mmer_lib.plots.scores import confusion, score_bars, training_curves
 from mmer_lib.plots.speed import growth, zoo_cost
 from mmer_lib.plots.style import (
@@ -30,7 +31,6 @@ from mmer_lib.plots.style import (
     MODALITY_COLOURS,
     VERDICT_COLOURS,
     fusion_colour,
-    save,
     split_name,
 )
 from mmer_lib.plots.verdicts import forest, paired_folds, posterior, verdict

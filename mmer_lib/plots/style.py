@@ -1,4 +1,4 @@
-"""What all figures share: one palette, panels, titles, legends, event markers, and saving.
+"""What all figures share: one palette, panels, titles, legends and event markers.
 
 The palette is safe for colour-blind readers: fusions and modalities after Okabe & Ito (2008),
 verdicts after Tol (2021). A fusion and a modality have the same colour in every figure.
@@ -7,7 +7,6 @@ verdicts after Tol (2021). A fusion and a modality have the same colour in every
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from textwrap import fill
 from typing import Any, Literal
 from zlib import crc32
@@ -71,25 +70,6 @@ def fusion_colour(configuration: str) -> str:
     fusion = split_name(configuration)[0]
     other = OTHER_COLOURS[crc32(fusion.encode()) % len(OTHER_COLOURS)]
     return FUSION_COLOURS.get(fusion, other)
-
-
-def save(figure: Figure | Axes, name: str, folder: str | Path = "figures", alt: str = "") -> Path:
-    """Write ``folder/name.png``, the same bytes for the same figure, and return its path.
-
-    ``alt`` says in a sentence what is shown, for one who cannot see it; it is kept in the file.
-    Raises ``InputError`` for a name with a folder or suffix in it, or an unwritable folder.
-    """
-    if not name or Path(name).name != name or Path(name).suffix:
-        raise InputError(f"figure name {name!r}: give a bare name, such as 'scores'")
-    drawn = figure if isinstance(figure, Figure) else figure_of(figure)
-    path = Path(folder) / f"{name}.png"
-    about = {"Software": None} | ({"Description": alt} if alt else {})
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        drawn.savefig(path, dpi=DPI, bbox_inches="tight", metadata=about)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
-    return path
 
 
 def figure_of(ax: Axes) -> Figure:

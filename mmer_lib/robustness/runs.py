@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -18,6 +17,7 @@ from mmer_lib.corpora.batches import Part
 from mmer_lib.corpora.shared import SharedCorpus, share
 from mmer_lib.errors import InputError, check_whole, unknown
 from mmer_lib.faithfulness import check_frames, deletion_check, deletion_means
+from mmer_lib.integrity import read_signed, sign, spec_key
 from mmer_lib.maps import (
     check_joint,
     check_maps,
@@ -36,7 +36,7 @@ from mmer_lib.robustness.changes import (
     swapped_partners,
 )
 from mmer_lib.robustness.tables import about, records
-from mmer_lib.store import SEMANTICS, ResultStore, spec_key, write_json
+from mmer_lib.store import SEMANTICS, ResultStore, write_json
 from mmer_lib.sweep import PRELOAD, restore
 from mmer_lib.train import build_model
 from mmer_lib.workers import as_finished
@@ -141,7 +141,7 @@ def refusals(track: str, table: pd.DataFrame, store: ResultStore) -> dict[str, s
         raise unknown("track", track, TRACKS)
     refused = {}
     for run in records(table.drop_duplicates("configuration")):
-        stored = store.run(run["key"])["configuration"]
+        stored = store.run(run["key"])["specification"]["configuration"]
         config = ModelConfig(**{**stored, "modalities": tuple(stored["modalities"])})
         try:
             TRACKS[track].check(config)
@@ -173,7 +173,7 @@ def _measure(
     opened = corpus.open() if isinstance(corpus, SharedCorpus) else corpus
     model, parts = restore(ResultStore(path), key, opened)
     found = TRACKS[track].measure(model, parts["test"], seed)
-    write_json(file, {"rows": found.to_dict("list")})
+    write_json(file, sign({"rows": found.to_dict("list")}))
 
 
 def _name(run: tuple[str, Path]) -> str:
@@ -182,6 +182,6 @@ def _name(run: tuple[str, Path]) -> str:
 
 def _read(file: Path) -> pd.DataFrame:
     try:
-        return pd.DataFrame(json.loads(file.read_text(encoding="utf-8"))["rows"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return pd.DataFrame(read_signed(file)["rows"])
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} is damaged: remove it and it is measured again") from error

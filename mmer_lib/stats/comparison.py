@@ -39,6 +39,7 @@ from mmer_lib.stats.tables import (
     overlap,
     pair_runs,
     read_scores,
+    say_left_out,
 )
 
 ESTIMANDS = ("new data", "new seeds")
@@ -179,7 +180,10 @@ def compare(
         differences=tuple(map(float, differences)),
         df=df,
         verdict=decide(evidence["p_difference"], evidence["p_equivalence"], alpha),
-        caveats=_caveats(pairs, (a, b), estimand, alpha, evidence["se"]),
+        caveats=(
+            *_caveats(pairs, (a, b), estimand, alpha, evidence["se"]),
+            *say_left_out(table),
+        ),
         **evidence,
     )  # fmt: skip
 

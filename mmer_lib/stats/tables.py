@@ -3,7 +3,9 @@
 A table has one row a run: ``configuration``, ``fold``, ``seed`` and any scores that are shares in
 [0, 1]. Where it has them, ``STUDY`` says that the runs belong together, ``COUNTS`` how much was
 learned from and tested on, and ``fold_seed`` which draw of folds a fold is from: several draws are
-a repeated cross-validation, and then each fold of each draw is a fold of its own.
+a repeated cross-validation, and then each fold of each draw is a fold of its own. A table
+from which runs are left out (a store's, where some are damaged) names them in its
+``attrs["left_out"]``.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from mmer_lib.errors import InputError, unknown
 Floats = npt.NDArray[np.float64]
 
 KEYS = ("configuration", "fold", "seed")
-STUDY = ("corpus", "fingerprint", "protocol", "n_folds")  # what runs of one study have in common
+# What runs of one study have in common; "semantics": what configurations meant to the version.
+STUDY = ("corpus", "fingerprint", "protocol", "n_folds", "semantics")
 COUNTS = ("n_train", "n_dev", "n_test")  # utterances; the first two are what a fit learns from
 
 
@@ -71,12 +74,23 @@ def pair_runs(table: pd.DataFrame, a: str, b: str, metric: str) -> pd.DataFrame:
             raise InputError(
                 f"{a} and {b} are not paired: {name} lacks {_runs(missing)}. "
                 f"Run them, or leave these runs out on both sides"
+                + "".join(f". {said}" for said in say_left_out(table))
             )
     shared = left.drop(columns=["configuration", "score"])
     pairs = shared.assign(score_a=left["score"], score_b=right["score"])
     if "n_test" in shared:
         pairs["n_test_b"] = right["n_test"]
     return pairs.reset_index()
+
+
+def say_left_out(table: pd.DataFrame) -> tuple[str, ...]:
+    """A sentence on runs that a table lacks because they are damaged, or none."""
+    keys = list(table.attrs.get("left_out", ()))
+    if not keys:
+        return ()
+    shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+    runs = "1 damaged run is" if len(keys) == 1 else f"{len(keys)} damaged runs are"
+    return (f"Incomplete: {runs} left out of the table ({shown}), see `mmer store verify`.",)
 
 
 def overlap(runs: pd.DataFrame) -> float:
