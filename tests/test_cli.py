@@ -22,7 +22,7 @@ from mmer_lib.features.registry import EXTRACTORS
 SIZES = ["--epochs", "2", "--width", "8", "--heads", "2", "--seeds", "1", "--folds", "3"]
 COMMANDS = [
     [], ["study"], ["corpus"], ["corpus", "make"], ["corpus", "info"], ["corpus", "list"],
-    ["sweep"], ["compare"], ["notebooks"], ["book"], ["bench"],
+    ["sweep"], ["compare"], ["notebooks"], ["book"], ["bench"], ["doctor"],
 ]  # fmt: skip
 
 
