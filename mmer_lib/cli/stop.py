@@ -118,6 +118,8 @@ def _leave() -> None:
     """
     _say_last_words()
     _end_children()
+    if "mmer_lib.workers" in sys.modules:
+        sys.modules["mmer_lib.workers"].clean_up()
     os._exit(STATUS)
 
 
