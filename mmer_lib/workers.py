@@ -322,13 +322,6 @@ def _no_interrupt() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def clean_up() -> None:
-    """Remove what is temporary of processes, for one that ends without Python's own end."""
-    from multiprocessing import util
-
-    util._run_finalizers()  # type: ignore[attr-defined]  # it knows too little
-
-
 # -- the other side --------------------------------------------------------------------------------
 
 

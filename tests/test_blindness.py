@@ -275,15 +275,14 @@ def test_features_of_an_utterance_know_no_other_utterance(tmp_path):
     (tmp_path / "vectors.txt").write_text("good 1 2\nday 3 4\nnew 5 6\nwords 7 8\n")
     old, new = ["good day", "good unheard of day"], ["new words", "quite other words here"]
     for extractor in (Hashed(), WordVectors(source=str(tmp_path / "vectors.txt"))):
-
-        def tracks(texts: list[str], extractor: Any = extractor) -> list[np.ndarray]:
-            return [
-                t.values for t in extractor.encode([extractor.read(Clip(words=t)) for t in texts])
-            ]
-
-        alone, before, behind = tracks(old), tracks(old + new)[:2], tracks(new + old)[2:]
+        alone = tracks(extractor, old)
+        before, behind = tracks(extractor, old + new)[:2], tracks(extractor, new + old)[2:]
         for a, b, c in zip(alone, before, behind, strict=True):
             assert a.tobytes() == b.tobytes() == c.tobytes()
+
+
+def tracks(extractor: Any, texts: list[str]) -> list[np.ndarray]:
+    return [t.values for t in extractor.encode([extractor.read(Clip(words=t)) for t in texts])]
 
 
 def test_a_corpus_that_grows_keeps_the_frames_that_it_had(tmp_path):
@@ -343,7 +342,8 @@ def test_a_process_of_its_own_with_other_threads_and_hashes_changes_no_bit(corpu
         "from mmer_lib.workers import as_finished\n"
         "corpus = load_corpus(sys.argv[1] + '/corpus')\n"
         "print(torch.get_num_threads())\n"
-        "for case in SAME: execute(one_run(corpus, case), corpus, ResultStore(sys.argv[1] + '/s'))\n"
+        "store = ResultStore(sys.argv[1] + '/s')\n"
+        "for case in SAME: execute(one_run(corpus, case), corpus, store)\n"
     )
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "12345"}
     env |= {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}

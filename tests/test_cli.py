@@ -18,6 +18,7 @@ from mmer_lib.cli.describe import PLAIN, blocks_fit, histograms
 from mmer_lib.cli.shell import repeat_flags
 from mmer_lib.cli.tables import score_table
 from mmer_lib.corpora import CORPORA, Corpus, Ragged, load_corpus
+from mmer_lib.corpora.folds import worst_leakage
 from mmer_lib.features.registry import EXTRACTORS
 
 SIZES = ["--epochs", "2", "--width", "8", "--heads", "2", "--seeds", "1", "--folds", "3"]
@@ -256,8 +257,8 @@ def test_corpus_info_tells_classes_lengths_and_leaks(corpus, capsys):
     assert f"60 utterances, fingerprint {data.fingerprint}" in told
     assert "speakers: 10 with" in told
     for protocol in ("random", "by-speaker", "by-dialogue"):
-        leak = data.folds(protocol, 3)[0].leakage.sentence()
-        assert f"{protocol}, fold 1 of 3: {leak}" in told
+        leak = worst_leakage(data.folds(protocol, 3)).sentence()
+        assert f"{protocol}, the worst of 3 folds: {leak}" in told
     for part, digest in data.hashes.items():
         assert f"hash of {part}: {digest}" in told
 
@@ -375,6 +376,8 @@ def test_a_sweep_prints_scores_and_the_next_command(corpus, store, capsys):
     printed = capsys.readouterr().out
     assert [n for n in ("self-AT", "cross-AT", "self-T") if n not in printed] == []
     assert printed.rstrip().endswith(f"mmer compare {store} --pairs cross-AT:self-AT")
+    leak = worst_leakage(load_corpus(str(corpus)).folds("random", 3)).sentence()
+    assert f"In the worst fold (random) {leak}" in printed
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,7 @@ def sweep(
     """
     from mmer_lib import stats
     from mmer_lib.corpora import load_corpus
+    from mmer_lib.corpora.folds import worst_leakage
     from mmer_lib.metrics import METRICS
     from mmer_lib.store import ResultStore
     from mmer_lib.sweep import Plan, run_plan
@@ -97,6 +98,8 @@ def sweep(
     on_stop(lambda: _how_far(keys, kept))
     runs = run_plan(plan, kept, jobs)
     typer.echo(score_table(stats.summary(runs, metric), metric))
+    drawn = worst_leakage(data.folds(protocol, folds))
+    typer.echo(f"\nIn the worst fold ({protocol}) {drawn.sentence()}")
     pairs = [f"{a}:{b}" for a, b in stats.planned_pairs(runs["configuration"].unique())]
     if pairs:
         typer.echo(f"\nNext: mmer compare {store} --pairs {' '.join(pairs)}")

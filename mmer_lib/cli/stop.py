@@ -8,6 +8,7 @@ the exception is raised again, and that the process ends in any case.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -18,7 +19,8 @@ from types import FrameType
 
 STATUS = 130
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_AGAIN, _LAST = 1.3, 0.3  # seconds to unwind until it is raised again, and then to the end
+_AGAIN, _LAST = 1.2, 0.4  # seconds to unwind until it is raised again, and then to the end
+_TIDY = 0.3  # seconds to remove what is temporary
 
 _tell: Callable[[], str] | None = None
 
@@ -113,13 +115,15 @@ def end_stopped(stopping: Stopping) -> int:
 def _leave() -> None:
     """Say the last words; end every process that this one has started, and this one.
 
-    Without what Python does at its end: it waits for threads, and kills itself by the signal if
-    that has come while text was executed as code, which some libraries do as they are imported.
+    Of what Python does at its end, temporary folders are removed; it would also wait for threads,
+    and kill itself by the signal if that came while text was executed as code, which some libraries
+    do as they are imported.
     """
     _say_last_words()
     _end_children()
-    if "mmer_lib.workers" in sys.modules:
-        sys.modules["mmer_lib.workers"].clean_up()
+    cleaner = threading.Thread(target=atexit._run_exitfuncs, daemon=True)
+    cleaner.start()
+    cleaner.join(_TIDY)
     os._exit(STATUS)
 
 

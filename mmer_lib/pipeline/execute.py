@@ -158,9 +158,10 @@ def _kernel_manager(stop: Stop, at_work: Event) -> Any:
 
     class StudyKernelManager(AsyncKernelManager):
         async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
+            own = os.environ["JUPYTER_RUNTIME_DIR"]  # of this study: see kernel_environment
             if os.name == "posix":
-                own = os.environ["JUPYTER_RUNTIME_DIR"]  # of this study: see kernel_environment
                 self.transport, self.ip = "ipc", os.path.join(own, uuid4().hex[:8])
+            self.connection_file = os.path.join(own, f"{uuid4().hex}.json")
             loop = asyncio.get_running_loop()
             stop.told.append(partial(loop.call_soon_threadsafe, self.begin_to_stop))
             _refuse_if(stop)
