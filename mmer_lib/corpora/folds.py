@@ -18,6 +18,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,8 +61,11 @@ class Leakage:
 def worst_leakage(folds: Iterable[Fold]) -> Leakage:
     """Of each kind the most that any of the folds shares; what is unknown of one is unknown."""
     reports = [asdict(fold.leakage) for fold in folds]
-    found = {kind: [report[kind] for report in reports] for kind in reports[0]}
-    return Leakage(**{kind: None if None in n else max(n) for kind, n in found.items()})
+    worst: dict[str, Any] = {}
+    for kind in reports[0]:
+        counts = [report[kind] for report in reports]
+        worst[kind] = None if None in counts else max(counts)
+    return Leakage(**worst)
 
 
 @dataclass(frozen=True)
