@@ -17,8 +17,10 @@ from real_data import real_data
 
 from mmer_lib import book, cli, pipeline
 from mmer_lib.cli.describe import PLAIN, blocks_fit, histograms
+from mmer_lib.cli.shell import repeat_flags
 from mmer_lib.cli.tables import score_table
 from mmer_lib.corpora import CORPORA, Corpus, Ragged, load_corpus
+from mmer_lib.corpora.folds import worst_leakage
 from mmer_lib.features.registry import EXTRACTORS
 from mmer_lib.integrity import spec_key
 from mmer_lib.store import ResultStore
@@ -27,7 +29,7 @@ SIZES = ["--epochs", "2", "--width", "8", "--heads", "2", "--seeds", "1", "--fol
 COMMANDS = [
     [], ["study"], ["corpus"], ["corpus", "make"], ["corpus", "info"], ["corpus", "list"],
     ["sweep"], ["compare"], ["store"], ["store", "list"], ["store", "verify"], ["store", "repair"],
-    ["notebooks"], ["book"], ["bench"],
+    ["notebooks"], ["book"], ["bench"], ["doctor"],
 ]  # fmt: skip
 
 
@@ -95,14 +97,14 @@ def test_a_wrong_use_is_told_in_one_line(mistake, arguments, told):
 
 def test_several_values_may_follow_one_flag():
     given = ["sweep", "x", "--models", "a", "b", "--folds", "5", "--set", "c=1", "d=2", "--json"]
-    assert cli.repeat_flags(given) == [
+    assert repeat_flags(given) == [
         "sweep", "x", "--models", "a", "--models", "b", "--folds", "5",
         "--set", "c=1", "--set", "d=2", "--json",
     ]  # fmt: skip
 
 
 def test_a_defect_keeps_its_traceback(monkeypatch):
-    def broken(*_: object, jobs: int) -> None:
+    def broken(*_: object, **options: object) -> None:
         raise KeyError("a defect of ours")
 
     monkeypatch.setattr(pipeline, "run_study", broken)
@@ -111,12 +113,13 @@ def test_a_defect_keeps_its_traceback(monkeypatch):
 
 
 def test_ctrl_c_ends_with_a_line_that_says_how_to_go_on(monkeypatch, capsys):
-    def stopped(*_: object, jobs: int) -> None:
+    def stopped(*_: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline, "run_study", stopped)
     assert cli.main(["study"]) == 130
-    assert "the same command goes on from there" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert told.startswith("mmer: stopped: 0 notebooks are finished in runs/quick, trained models")
 
 
 def test_a_reader_who_leaves_early_sees_no_traceback():
@@ -130,19 +133,22 @@ def test_a_reader_who_leaves_early_sees_no_traceback():
 
 
 def test_a_notebook_that_fails_is_one_line_and_status_1(monkeypatch, capsys):
-    def failing(*_: object, jobs: int) -> None:
+    def failing(*_: object, **options: object) -> None:
         raise pipeline.StudyError("03_training, cell 4: ValueError: no")
 
     monkeypatch.setattr(pipeline, "run_study", failing)
     assert cli.main(["study"]) == 1
-    assert capsys.readouterr().err == "mmer: 03_training, cell 4: ValueError: no\n"
+    assert capsys.readouterr().err == (
+        "mmer: 03_training, cell 4: ValueError: no. 0 notebooks are finished in runs/quick, "
+        "trained models are in their store; the same command goes on\n"
+    )
 
 
 def test_a_study_is_given_what_was_asked_and_says_where_to_look(monkeypatch, tmp_path, capsys):
     asked = []
 
-    def run_study(*arguments: object, jobs: int) -> pipeline.Study:
-        asked.append((*arguments, jobs))
+    def run_study(*arguments: object, **options: object) -> pipeline.Study:
+        asked.append((*arguments, options["jobs"], options["fresh"]))
         return pipeline.Study(tmp_path, [], tmp_path / "figures", tmp_path / "store", None)
 
     def build_book(run: Path, figures: Path) -> book.Book:
@@ -153,7 +159,7 @@ def test_a_study_is_given_what_was_asked_and_says_where_to_look(monkeypatch, tmp
     monkeypatch.chdir(tmp_path)
     arguments = ["--profile", "ci", "--set", "03.a=1", "*.b=2", "--only", "03", "05", "--out", "x"]
     assert cli.main(["study", *arguments]) == 0
-    assert asked == [("ci", ["03.a=1", "*.b=2"], ["03", "05"], Path("x"), False, 2)]
+    assert asked == [("ci", ["03.a=1", "*.b=2"], ["03", "05"], Path("x"), False, 2, False)]
     printed = capsys.readouterr().out.split()
     assert {"book/index.html", "notebooks", "figures", "store"} <= set(printed)
 
@@ -256,8 +262,8 @@ def test_corpus_info_tells_classes_lengths_and_leaks(corpus, capsys):
     assert f"60 utterances, fingerprint {data.fingerprint}" in told
     assert "speakers: 10 with" in told
     for protocol in ("random", "by-speaker", "by-dialogue"):
-        leak = data.folds(protocol, 3)[0].leakage.sentence()
-        assert f"{protocol}, fold 1 of 3: {leak}" in told
+        leak = worst_leakage(data.folds(protocol, 3)).sentence()
+        assert f"{protocol}, the worst of 3 folds: {leak}" in told
     for part, digest in data.hashes.items():
         assert f"hash of {part}: {digest}" in told
 
@@ -375,6 +381,8 @@ def test_a_sweep_prints_scores_and_the_next_command(corpus, store, capsys):
     printed = capsys.readouterr().out
     assert [n for n in ("self-AT", "cross-AT", "self-T") if n not in printed] == []
     assert printed.rstrip().endswith(f"mmer compare {store} --pairs cross-AT:self-AT")
+    leak = worst_leakage(load_corpus(str(corpus)).folds("random", 3)).sentence()
+    assert f"In the worst fold (random) {leak}" in printed
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mmer_lib.corpora import PARTS, PROTOCOLS, Corpus, Fold, Ragged
-from mmer_lib.corpora.folds import measure_leakage, possible_protocols
+from mmer_lib.corpora.folds import measure_leakage, possible_protocols, worst_leakage
 from mmer_lib.errors import InputError
 
 COLUMNS = ("speaker", "dialogue", "session")
@@ -243,6 +243,25 @@ def test_random_folds_leak_speakers_and_by_speaker_folds_do_not():
     assert corpus.folds("random", 3, 0)[0].leakage.speakers == 6
     sentence = corpus.folds("by-speaker", 3, 0)[0].leakage.sentence()
     assert sentence.startswith("the learning part (train and dev) and test share 0 speakers")
+
+
+def test_one_duplicate_in_the_last_fold_is_seen_in_the_worst_of_all():
+    """An utterance that is listed twice under two names, as in a release that was merged."""
+    corpus = corpus_of([0, 1, 0, 1] * 5, speaker=[f"s{i % 5}" for i in range(20)])
+    folds = corpus.folds("random", 4, 0)
+    twice = int(folds[-1].test[0]), int(folds[-1].train[0])
+    frames = [corpus.features["audio"][twice[0] if i == twice[1] else i] for i in range(20)]
+    copied = replace(corpus, features={"audio": Ragged.from_list(frames, frames[0].shape[1])})
+    counts = [fold.leakage.duplicates for fold in copied.folds("random", 4, 0)]
+    assert counts[-1] == 1
+    assert worst_leakage(copied.folds("random", 4, 0)).duplicates == 1
+    assert worst_leakage(folds).duplicates == 0
+    assert worst_leakage(folds).speakers == max(fold.leakage.speakers for fold in folds)
+
+
+def test_what_one_fold_cannot_know_is_not_known_of_all():
+    folds = corpus_of([0, 1] * 6, speaker=[*("abc" * 3), "", "b", "c"]).folds("random", 3, 0)
+    assert worst_leakage(folds).speakers is None
 
 
 def test_what_is_blank_outside_of_learning_and_test_does_not_matter():

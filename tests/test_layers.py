@@ -15,12 +15,13 @@ LIBRARY = Path(mmer_lib.__file__).parent
 PART_OF = {  # part of the library -> its layer
     "errors": 0, "options": 0, "pooling": 0, "metrics": 0, "stats": 0, "paper": 0, "encoders": 0,
     "recurrence": 0, "kernels": 0, "features": 0, "workers": 0, "claims": 0, "integrity": 0,
-    "provenance": 0,
+    "provenance": 0, "machine": 0, "places": 0, "requirements": 0,
     "corpora": 1, "fusion": 1, "plots": 1,
     "model": 2,
     "losses": 3, "train": 3, "maps": 3, "matching": 3, "faithfulness": 3,
     "store": 4, "audit": 4, "sweep": 4, "robustness": 4, "experiments": 4, "bench": 4,
     "widgets": 5, "teaching": 5, "pipeline": 5, "book": 5, "cli": 5,
+    "doctor": 5, "probes": 5,
 }  # fmt: skip
 JUDGING = ("metrics", "stats", "paper", "plots")
 STRANGERS = ("corpora", "fusion", *JUDGING)  # of the first layers, these do not know each other
@@ -30,7 +31,7 @@ WITHIN = {("experiments", "sweep"), ("experiments", "store"), ("experiments", "r
     ("sweep", "store"), ("robustness", "sweep"), ("robustness", "store"),
     ("audit", "store"), ("sweep", "audit"),
     ("cli", "pipeline"), ("cli", "teaching"), ("teaching", "pipeline"), ("book", "pipeline"),
-    ("cli", "book"), ("encoders", "recurrence"), ("recurrence", "kernels"),
+    ("cli", "book"), ("cli", "doctor"), ("encoders", "recurrence"), ("recurrence", "kernels"),
     ("features", "workers"), ("bench", "sweep"), ("bench", "store"),
 }  # fmt: skip
 ROOT = ("mmer_lib", "errors", "options")  # the version, and the user's mistake: known everywhere
@@ -133,6 +134,8 @@ def test_the_judging_half_and_the_store_need_no_torch(part):
     assert "torch" not in fresh_imports(f"mmer_lib.{part}")
 
 
-@pytest.mark.parametrize("module", ["mmer_lib", "mmer_lib.cli", "mmer_lib.pipeline"])
+@pytest.mark.parametrize(
+    "module", ["mmer_lib", "mmer_lib.cli", "mmer_lib.pipeline", "mmer_lib.doctor"]
+)
 def test_importing_the_package_or_its_command_line_loads_nothing_heavy(module):
     assert not fresh_imports(module) & set(HEAVY)

@@ -227,8 +227,12 @@ def _renamed_when_whole(folder: Path) -> Iterator[Path]:
             whole, old = Path(beside, "new"), Path(beside, "old")
             whole.mkdir()
             yield whole
-            if folder.exists():
-                folder.rename(old)
-            whole.rename(folder)
+            try:
+                if folder.exists():
+                    folder.rename(old)
+                whole.rename(folder)
+            finally:
+                if old.exists() and not folder.exists():  # stopped between the two
+                    old.rename(folder)
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror or error}") from error

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmer_lib.cli.shell import app, example
+from mmer_lib.cli.stop import on_stop
 from mmer_lib.errors import InputError, check_whole, unknown
 
 if TYPE_CHECKING:
@@ -77,15 +78,35 @@ def bench(
     machine = describe_machine(device)
     typer.echo("\n".join(f"{key}: {value}" for key, value in machine.items()))
     report: dict[str, object] = {"machine": machine, "made": provenance()}
+    on_stop(lambda: _what_is_measured(chosen, [*report], written))
     for part in chosen:
         table = PARTS[part](Settings(repeats, batch_size, device), _tell)
         typer.echo(f"\n{part}\n{_shown(table)}")
         report[part] = json.loads(table.to_json(orient="records", double_precision=15))
         if written is not None:  # after each, so that a long bench that is stopped leaves some
-            written.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            _write(report, written)
         _draw(part, table, figures)
     if written is not None:
         typer.echo(f"\n{written}")
+
+
+def _write(report: dict[str, object], file: Path) -> None:
+    """Beside and renamed into place."""
+    beside = file.with_name(f".{file.name}")
+    try:
+        beside.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        beside.replace(file)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _what_is_measured(chosen: list[str], report: list[str], written: Path | None) -> str:
+    """The last words: the parts whose tables are there, and the command for the others."""
+    done = [part for part in chosen if part in report]
+    left = [part for part in chosen if part not in report]
+    told = f"{', '.join(done)} measured" if done else "no part was measured to its end"
+    kept = f", in {written}" if done and written else ""
+    return f"{told}{kept}; `mmer bench {' '.join(left)}` measures the rest" if left else told + kept
 
 
 def _parts_of(device: str) -> list[str]:

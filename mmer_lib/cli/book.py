@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mmer_lib.cli.shell import app, example
+from mmer_lib.cli.stop import on_stop
 
 
 @app.command(epilog=example("mmer book runs/quick"))
@@ -22,6 +23,7 @@ def book(
     """
     from mmer_lib.book import build_book
 
+    on_stop(lambda: f"{run / 'book'} is as it was before; the same command writes it anew")
     written = build_book(run)
     size = sum(file.stat().st_size for file in written.files)
     typer.echo(f"{written.index}  ({len(written.files)} pages, {size / 1e6:.1f} MB)")

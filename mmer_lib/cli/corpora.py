@@ -11,6 +11,7 @@ import typer
 
 from mmer_lib.cli.describe import blocks_fit, describe
 from mmer_lib.cli.shell import corpus_app, example
+from mmer_lib.cli.stop import on_stop
 from mmer_lib.errors import InputError, unknown
 
 _FEATURES = "FEATURES"
@@ -56,6 +57,7 @@ def make_corpus(
     """
     from mmer_lib.corpora import CORPORA, corpus_options, read_options
     from mmer_lib.corpora.folder import check_free
+    from mmer_lib.features.cache import cache_folder
 
     if name not in CORPORA:
         raise unknown("corpus", name, CORPORA)
@@ -66,6 +68,8 @@ def make_corpus(
     given.update(_check_flags(name, known, given, flags))
     dest = _assign_places(name, places, given, reads="path" in known)
     check_free(dest)
+    kept = cache_folder(given.get("cache", "")) if "cache" in known else None
+    on_stop(lambda: _what_is_kept(dest, kept))
     if "dest" in known:
         made = CORPORA[name](**read_options(name, {**given, "dest": dest}))
     else:
@@ -75,6 +79,16 @@ def make_corpus(
     for note in made.notes:
         typer.echo(f"note: {note}")
     typer.echo(f"Look at it with `mmer corpus info {dest}`")
+
+
+def _what_is_kept(dest: Path, cache: Path | None) -> str:
+    """The last words of ``mmer corpus make``; ``cache`` is None where there is none."""
+    if dest.exists():  # it came into its place whole
+        return f"{dest} is whole; look at it with `mmer corpus info {dest}`"
+    if cache is None:
+        return f"nothing was written to {dest}; the same command begins anew"
+    kept = f"features that are finished are kept in {cache}"
+    return f"nothing was written to {dest}, {kept}; the same command goes on"
 
 
 def _check_flags(

@@ -156,7 +156,7 @@ def fold_tables(data: Corpus, folds: int) -> Iterator[str]:
     import numpy as np
     import pandas as pd
 
-    from mmer_lib.corpora.folds import possible_protocols
+    from mmer_lib.corpora.folds import possible_protocols, worst_leakage
 
     for protocol in possible_protocols(data, folds):
         made = data.folds(protocol, folds)
@@ -171,7 +171,8 @@ def fold_tables(data: Corpus, folds: int) -> Iterator[str]:
         counts = [np.bincount(data.labels[f.test], minlength=len(data.classes)) for f in made]
         tested = pd.DataFrame(counts, columns=list(data.classes))
         note = f" ({made[0].note})" if made[0].note else ""
-        leak = f"{protocol}, fold 1 of {len(made)}: {made[0].leakage.sentence()}{note}"
+        worst = "the one fold" if len(made) == 1 else f"the worst of {len(made)} folds"
+        leak = f"{protocol}, {worst}: {worst_leakage(made).sentence()}{note}"
         told = "utterances of each part, and of each class in the test part"
         table = _plain(pd.concat([parts, tested], axis=1))
         yield f"{leak}\n{told}\n{table}"

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mmer_lib.cli.shell import app, example
+from mmer_lib.cli.stop import on_stop
 
 
 @app.command(epilog=example("mmer notebooks --student course"))
@@ -26,6 +27,14 @@ def notebooks(
     from mmer_lib.pipeline.study import find_folder
     from mmer_lib.teaching.student import write_student_edition
 
+    on_stop(lambda: _what_is_there(student))
     made = write_student_edition(source or find_folder(), student)
     typer.echo(f"{len(made)} notebooks without solutions in {student}")
     typer.echo(f"next: jupyter lab {student}")
+
+
+def _what_is_there(student: Path) -> str:
+    """The last words: files are moved into a folder that may be there, so some may be."""
+    if student.is_dir() and any(student.iterdir()):
+        return f"{student} may not be whole; empty it, and the same command begins anew"
+    return f"nothing was written to {student}; the same command begins anew"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmer_lib.cli.shell import app, example
+from mmer_lib.cli.stop import on_stop
 from mmer_lib.cli.tables import score_table, verdict_table
 from mmer_lib.errors import InputError, unknown
 
@@ -69,6 +70,7 @@ def sweep(
     """
     from mmer_lib import stats
     from mmer_lib.corpora import load_corpus
+    from mmer_lib.corpora.folds import worst_leakage
     from mmer_lib.metrics import METRICS
     from mmer_lib.store import ResultStore
     from mmer_lib.sweep import Plan, run_plan
@@ -97,12 +99,21 @@ def sweep(
         ),
         model=sizes,
     )
-    plan.runs()  # what cannot be run is told of before a store is made
-    runs = run_plan(plan, ResultStore(store), jobs, repair=repair)
+    keys = [run.key for run in plan.runs()]  # what cannot be run is told of before a store is made
+    kept = ResultStore(store)
+    on_stop(lambda: _how_far(keys, kept))
+    runs = run_plan(plan, kept, jobs, repair=repair)
     typer.echo(score_table(stats.summary(runs, metric), metric))
+    drawn = worst_leakage(data.folds(protocol, folds))
+    typer.echo(f"\nIn the worst fold ({protocol}) {drawn.sentence()}")
     pairs = [f"{a}:{b}" for a, b in stats.planned_pairs(runs["configuration"].unique())]
     if pairs:
         typer.echo(f"\nNext: mmer compare {store} --pairs {' '.join(pairs)}")
+
+
+def _how_far(keys: list[str], store: ResultStore) -> str:
+    done = sum(key in store for key in keys)
+    return f"{done} of {len(keys)} runs are in {store.path}; the same command goes on"
 
 
 def _choose_configurations(

@@ -1,12 +1,12 @@
 """The app, how it is run, and what every command shares.
 
 A user's mistake is one line on standard error and exit status 2; a notebook that fails is status
-1; Ctrl-C is 130. Anything else is a defect of ours and keeps its traceback.
+1; Ctrl-C, or SIGTERM, is 130 (``mmer_lib.cli.stop``). Anything else is a defect of ours and keeps
+its traceback.
 """
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -46,9 +46,9 @@ app.add_typer(corpus_app, name="corpus")
 app.add_typer(store_app, name="store")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit status; Ctrl-C comes out as it is, or as 130."""
+    given = list(arguments)
     given += ["--help"] * (given in ([], ["corpus"], ["store"]))
     try:
         with _notices_told():
@@ -57,12 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return complain(str(error), 2)
     except typer.TyperException as error:  # how the command line itself was used
         return complain(f"{error.format_message()} See `{_command(error)} --help`", error.exit_code)
-    except KeyboardInterrupt:
-        status = 130
-    if status == 130:
-        return complain(
-            "stopped. What is finished is kept: the same command goes on from there", 130
-        )
     return int(status or 0)
 
 

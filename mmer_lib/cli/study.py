@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmer_lib.cli.shell import app, complain, example
+from mmer_lib.cli.stop import on_stop
 from mmer_lib.cli.tables import verdict_table
 
 if TYPE_CHECKING:
@@ -30,19 +31,58 @@ def study(
         Path | None, typer.Option(metavar="DIR", help="The run folder. [default: runs/PROFILE]")
     ] = None,
     jobs: Annotated[int, typer.Option(help="Notebooks at the same time.")] = 2,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Execute those that are up to date, too.")
+    ] = False,
     refresh: Annotated[
         bool, typer.Option("--refresh", help="Write the outputs back into notebooks/.")
     ] = False,
 ) -> int:
-    """Run the notebooks; write the book; print the verdicts."""
-    from mmer_lib.pipeline import StudyError, run_study
+    """Run the notebooks; write the book; print the verdicts.
 
+    A notebook is executed again when its code, its parameters, its data or the library have
+    changed, or when it was stopped or failed. Finished runs of models are found in the store.
+    """
+    from mmer_lib.pipeline import StudyError, run_study
+    from mmer_lib.pipeline.study import find_folder
+
+    told = Told(_short(out or find_folder().parent / "runs" / profile), fresh)
+    on_stop(told.kept)
     try:
-        done = run_study(profile, settings or [], only or [], out, refresh, jobs=jobs)
+        done = run_study(
+            profile, settings or [], only or [], out, refresh, say=told, jobs=jobs, fresh=fresh
+        )
     except StudyError as error:
-        return complain(str(error), 1)
+        return complain(f"{error}. {told.kept()}", 1)
+    if told.current:
+        typer.echo(f"\n{len(told.current)} were up to date: --fresh executes them again")
     _describe_study(done)
     return 0
+
+
+class Told:
+    """Shows what a study says, and remembers which notebooks are finished."""
+
+    def __init__(self, run: Path, fresh: bool) -> None:
+        self.run, self.fresh = run, fresh
+        self.finished: list[str] = []
+        self.current: list[str] = []
+
+    def __call__(self, line: str) -> None:
+        """Show a line."""
+        typer.echo(line)
+        stem, _, what = line.partition(" … ")
+        if what == "up to date":
+            self.current.append(stem)
+        elif what.endswith(" s"):
+            self.finished.append(stem)
+
+    def kept(self) -> str:
+        """What stays, and how to go on."""
+        done = len(self.finished) + len(self.current)
+        names = "1 notebook is" if done == 1 else f"{done} notebooks are"
+        again = "the same command without --fresh" if self.fresh else "the same command"
+        return f"{names} finished in {self.run}, trained models are in their store; {again} goes on"
 
 
 def _describe_study(done: Study) -> None:

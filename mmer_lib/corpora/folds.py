@@ -16,8 +16,9 @@ model) shares with its test part.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -55,6 +56,16 @@ class Leakage:
         why = "(the corpus does not say, or not of all)"
         tail = f"; cannot be known: {', '.join(hidden)} {why}" if hidden else ""
         return f"the learning part (train and dev) and test share {', '.join(known)}{tail}"
+
+
+def worst_leakage(folds: Iterable[Fold]) -> Leakage:
+    """Of each kind the most that any of the folds shares; what is unknown of one is unknown."""
+    reports = [asdict(fold.leakage) for fold in folds]
+    worst: dict[str, Any] = {}
+    for kind in reports[0]:
+        counts = [report[kind] for report in reports]
+        worst[kind] = None if None in counts else max(counts)
+    return Leakage(**worst)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import deepcopy
@@ -18,6 +19,9 @@ from uuid import uuid4
 from mmer_lib.errors import InputError
 from mmer_lib.pipeline.notebooks import Notebook, import_nbformat, normalise, write_notebook
 from mmer_lib.workers import environment
+
+_PATIENCE = 0.6  # seconds that a cell has to end when it is interrupted
+_removed = partial(TemporaryDirectory, ignore_cleanup_errors=True)
 
 
 class StudyError(RuntimeError):
@@ -67,12 +71,13 @@ def execute(notebook: Notebook, given: Mapping[str, Any], target: Path, stop: St
 def _run_papermill(notebook: Notebook, given: Mapping[str, Any], copy: Path, stop: Stop) -> Any:
     """The executed node; a cell that fails is a ``StudyError``, or ``InputError`` if it is one."""
     import_nbformat()
-    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of what we checked ourselves
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what fails is told by us
     import papermill
     from jupyter_core.utils import ensure_event_loop
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
+    at_work = Event()
     try:
         executed = papermill.execute_notebook(
             deepcopy(notebook.node),
@@ -82,14 +87,18 @@ def _run_papermill(notebook: Notebook, given: Mapping[str, Any], copy: Path, sto
             language="python",
             progress_bar=False,
             cwd=str(notebook.path.parent),
-            kernel_manager_class=_kernel_manager(stop),
-            on_cell_execute=partial(_refuse_if, stop),
+            kernel_manager_class=_kernel_manager(stop, at_work),
+            on_cell_execute=partial(_begin_cell, stop, at_work),
             extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # what fails is in the notebook
         )
     except (PapermillExecutionError, DeadKernelError, _StoppedError) as error:
         if stop.said.is_set():
             raise KeyboardInterrupt from error
         raise _explain(error, notebook, copy) from error
+    except Exception as error:
+        if stop.said.is_set():  # such as of a kernel that was killed before it was ready
+            raise KeyboardInterrupt from error
+        raise
     finally:
         ensure_event_loop().close()  # this thread's, made by the first call of nbclient
     if stop.said.is_set():
@@ -112,8 +121,13 @@ class _StoppedError(Exception):
     """Ctrl-C came between two cells."""
 
 
-def _refuse_if(stop: Stop, **_: Any) -> None:
+def _begin_cell(stop: Stop, at_work: Event, **_: Any) -> None:
     """Called before each cell."""
+    at_work.set()
+    _refuse_if(stop)
+
+
+def _refuse_if(stop: Stop) -> None:
     if stop.said.is_set():
         raise _StoppedError
 
@@ -134,37 +148,46 @@ def _keep_failed(copy: Path, failed: Path) -> str:
     return f"The notebook up to there: {failed}"
 
 
-def _kernel_manager(stop: Stop) -> Any:
+def _kernel_manager(stop: Stop, at_work: Event) -> Any:
     """The class whose kernels speak over files instead of TCP (where there are such sockets).
 
-    ``stop`` interrupts the cell, so that the kernel ends as after an error.
+    ``stop`` interrupts the cell, so that the kernel ends as after an error. One that takes too
+    long, or is not ``at_work`` on a cell yet, is killed with all processes that it has started.
     """
     from jupyter_client.manager import AsyncKernelManager
 
     class StudyKernelManager(AsyncKernelManager):
         async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
+            own = os.environ["JUPYTER_RUNTIME_DIR"]  # of this study: see kernel_environment
             if os.name == "posix":
-                own = os.environ["JUPYTER_RUNTIME_DIR"]  # of this study: see kernel_environment
                 self.transport, self.ip = "ipc", os.path.join(own, uuid4().hex[:8])
+            self.connection_file = os.path.join(own, f"{uuid4().hex}.json")
             loop = asyncio.get_running_loop()
             stop.told.append(partial(loop.call_soon_threadsafe, self.begin_to_stop))
+            _refuse_if(stop)
             await super().start_kernel(**options)
 
         def begin_to_stop(self) -> None:
-            self.stopping = asyncio.ensure_future(self.interrupt_if_alive())
+            self.stopping = asyncio.ensure_future(self.end_kernel())
 
-        async def interrupt_if_alive(self) -> None:
-            if self.has_kernel:
+        async def end_kernel(self) -> None:
+            if self.has_kernel and at_work.is_set():
                 await self.interrupt_kernel()
+                await asyncio.sleep(_PATIENCE)
+            if self.has_kernel:
+                await self.signal_kernel(getattr(signal, "SIGKILL", signal.SIGTERM))
 
     return StudyKernelManager
 
 
 @contextmanager
 def kernel_environment() -> Iterator[None]:
-    """What the kernels inherit: figures in the notebook, no bars, nothing of the user's profile."""
+    """What the kernels inherit: figures in the notebook, no bars, nothing of the user's profile.
+
+    Their temporary files are in a folder that is removed at the end, whatever becomes of them.
+    """
     short = "/tmp" if os.path.isdir("/tmp") else None  # the path of a socket has 100 characters
-    with TemporaryDirectory(prefix="mmer-", dir=short) as own:
+    with _removed(prefix="mmer-", dir=short) as own, _removed(prefix="mmer-kernels-") as temporary:
         wanted = {
             "MPLBACKEND": "module://matplotlib_inline.backend_inline",
             "TQDM_DISABLE": "1",
@@ -173,6 +196,7 @@ def kernel_environment() -> Iterator[None]:
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
             "IPYTHONDIR": own,
             "JUPYTER_RUNTIME_DIR": own,
+            "TMPDIR": temporary,
         }
         with environment(wanted):
             yield

@@ -46,6 +46,7 @@ PLACES = ("store", "figures", "results")  # parameters that say where something 
 OWN_RUNS = ("06_when", "07_zoo")  # they use the store, but need no run of another notebook
 FACES = ("cli", "pipeline", "book", "bench")  # parts of the library that decide no output
 Say = Callable[..., None]  # as print
+_TO_STOP = 1.0  # seconds that notebooks have to end after Ctrl-C
 
 # The notebooks' own defaults are the quick profile; "*" is every notebook with that parameter.
 PROFILES: dict[str, Settings] = {
@@ -86,13 +87,15 @@ def run_study(
     notebooks: str | Path | None = None,
     say: Say = _say,
     jobs: int = 2,
+    fresh: bool = False,
 ) -> Study:
     """Execute the notebooks of ``notebooks`` (by default the repository's) that are not up to date.
 
     ``settings`` are ``NOTEBOOK.PARAM=VALUE`` texts, ``only`` numbers or stems. ``out`` is the run
     folder (``runs/<profile>`` beside the notebooks); only a quick study without settings or
     ``out`` writes to the committed figures. ``refresh`` writes such a study's outputs back into
-    the notebooks. ``jobs``: how many are executed at the same time.
+    the notebooks. ``jobs``: how many are executed at the same time. ``fresh`` executes those that
+    are up to date, too; runs that are in their store are found there all the same.
 
     Raises ``InputError`` for anything given wrongly, before a kernel starts where it can be seen
     then, and ``StudyError`` for a notebook that fails.
@@ -112,7 +115,7 @@ def run_study(
     values = _decide_values(profile, settings, sources, run, folder, keep_figures=plain)
     todo = [s for s in sources if s in chosen]
     with _locked(run), kernel_environment():
-        _bring_all_up_to_date(todo, values, sources, run / "notebooks", say, jobs)
+        _bring_all_up_to_date(todo, values, sources, run / "notebooks", say, jobs, fresh)
     if refresh:
         for notebook in sources.values():
             write_back(notebook, run / "notebooks" / notebook.path.name)
@@ -200,6 +203,7 @@ def _bring_all_up_to_date(
     target: Path,
     say: Say,
     jobs: int,
+    fresh: bool,
 ) -> None:
     """Execute those of ``todo`` that are not up to date, ``jobs`` at a time, each in a thread.
 
@@ -208,21 +212,30 @@ def _bring_all_up_to_date(
     import_nbformat()  # here, before there are threads
     waiting, stop = list(todo), Stop()
     running: dict[Future[None], str] = {}
-    with ThreadPoolExecutor(jobs) as threads:
+    threads = ThreadPoolExecutor(jobs)
+    try:
         try:
             while waiting or running:
                 busy = {*waiting, *running.values()}
                 free = [s for s in waiting if not busy.intersection(_upstream(s, sources))]
                 for stem in free[: jobs - len(running)]:
-                    given = (sources[stem], values, sources, target, say, stop)
+                    given = (sources[stem], values, sources, target, say, stop, fresh)
                     running[threads.submit(_bring_up_to_date, *given)] = stem
                     waiting.remove(stem)
                 for done in wait(running, return_when=FIRST_COMPLETED).done:
                     del running[done]
                     done.result()
-        except KeyboardInterrupt:
-            stop.say()
+        except Exception:
+            threads.shutdown()
             raise
+        threads.shutdown()
+    except KeyboardInterrupt:
+        stop.say()
+        wait(running, timeout=_TO_STOP)
+        for left in target.glob("*.partial.ipynb"):  # of a kernel that had to be killed
+            left.unlink(missing_ok=True)
+        threads.shutdown(wait=False, cancel_futures=True)
+        raise
 
 
 def _bring_up_to_date(
@@ -232,11 +245,12 @@ def _bring_up_to_date(
     target: Path,
     say: Say,
     stop: Stop,
+    fresh: bool,
 ) -> None:
     """Execute ``notebook`` into the folder ``target`` unless its outputs are there already."""
     stem, given, record = notebook.stem, values[notebook.stem], target / f"{notebook.stem}.json"
     key = _key(notebook, given, [_recorded(target, s) for s in _upstream(stem, sources)])
-    if _is_current(record, key, notebook.path.parent):
+    if not fresh and _is_current(record, key, notebook.path.parent):
         renew_prose(notebook, target / notebook.path.name)
         say(f"{stem} … up to date")
         return
