@@ -133,11 +133,31 @@ class ResultStore:
             save_file(dict(weights), beside / "weights.safetensors")
             stamp = datetime.now(UTC).isoformat(timespec="seconds")
             write_json(beside / "run.json", {**run, "key": key, "created": stamp})
-            try:
-                beside.rename(self.path / key)
-            except OSError:
-                if key not in self:
-                    raise
+            self._settle(beside, key)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+    def _settle(self, beside: Path, key: str) -> None:
+        """Make a filled folder the run ``key``, unless that is there already."""
+        try:
+            beside.rename(self.path / key)
+        except OSError:
+            if key not in self:
+                raise
+
+    def files(self, key: str) -> dict[str, bytes]:
+        """A finished run as its files, to be written into another store by ``adopt``."""
+        with self._open(key, "run.json") as file:
+            return {one.name: one.read_bytes() for one in file.parent.iterdir()}
+
+    def adopt(self, key: str, files: Mapping[str, bytes]) -> None:
+        """Add a run that was finished in another store; one that is already there stays."""
+        beside = self._make_beside(key)
+        try:
+            beside.chmod(0o755)
+            for name, content in files.items():
+                (beside / Path(name).name).write_bytes(content)
+            self._settle(beside, key)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
 

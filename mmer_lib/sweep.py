@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -31,6 +32,7 @@ from mmer_lib.corpora.base import blake2b
 from mmer_lib.corpora.batches import Part, Scaler, pair_up
 from mmer_lib.corpora.folds import MAX_SEED
 from mmer_lib.corpora.shared import SharedCorpus, share
+from mmer_lib.distributed import on_cluster
 from mmer_lib.errors import InputError, check_whole
 from mmer_lib.losses import check_losses, parse_losses
 from mmer_lib.model import (
@@ -142,20 +144,29 @@ def _run_key(shared: dict[str, Any], config: ModelConfig, fold: Fold, seed: int)
     return spec_key(shared | own)
 
 
-def run_plan(plan: Plan, store: ResultStore, jobs: int = 1, name: str = "sweep") -> pd.DataFrame:
+def run_plan(
+    plan: Plan,
+    store: ResultStore,
+    jobs: int = 1,
+    name: str = "sweep",
+    scheduler: str | None = None,
+) -> pd.DataFrame:
     """Run what the store does not hold yet and return the plan's rows of its table.
 
     The store remembers the plan as ``name`` (see ``ResultStore.plan``). ``jobs`` worker processes
-    of one thread each; 1 works in this process. Progress goes to standard error, quietly where
-    there is no terminal. Raises ``InputError`` for what cannot be run or written, before the
+    of one thread each; 1 works in this process. ``scheduler``: the address of a Dask cluster whose
+    workers do it instead (see ``mmer_lib.distributed``). Progress goes to standard error, quietly
+    where there is no terminal. Raises ``InputError`` for what cannot be run or written, before the
     first run starts.
     """
     jobs = check_whole("jobs", jobs, at_least=1)
+    if scheduler is not None and jobs > 1:
+        raise InputError(f"jobs={jobs} and a scheduler: its workers do the runs; give one of both")
     runs = plan.runs()
     todo = [run for run in runs if run.key not in store]
     store.check_writable()
     quiet = True if os.environ.get("TQDM_DISABLE") else None  # None: where there is no terminal
-    keys = _execute_all(todo, plan.corpus, store, min(jobs, len(todo) or 1))
+    keys = _execute_all(todo, plan.corpus, store, min(jobs, len(todo) or 1), scheduler)
     done = len(runs) - len(todo)
     with closing(keys), tqdm(total=len(runs), initial=done, unit="run", disable=quiet) as bar:
         for key in keys:  # closed even if Ctrl-C comes here, so that workers end
@@ -166,9 +177,13 @@ def run_plan(plan: Plan, store: ResultStore, jobs: int = 1, name: str = "sweep")
 
 
 def _execute_all(
-    todo: list[Run], corpus: Corpus, store: ResultStore, jobs: int
+    todo: list[Run], corpus: Corpus, store: ResultStore, jobs: int, scheduler: str | None
 ) -> Generator[str, None, None]:
-    """Execute runs here or in worker processes; yields the key of each as it is finished."""
+    """Execute runs here, in worker processes or on a cluster; yields the key of each finished."""
+    if scheduler is not None and todo:
+        runs = in_working_order(todo, corpus)
+        yield from on_cluster(execute, runs, corpus, store, scheduler, _tell)
+        return
     if jobs == 1:
         for run in todo:
             yield execute(run, corpus, store)
@@ -177,6 +192,11 @@ def _execute_all(
         work = partial(_execute_in_worker, shared, store.path.resolve())
         runs = in_working_order(todo, corpus)
         yield from as_finished(work, runs, jobs, PRELOAD, lambda run: run.name)
+
+
+def _tell(text: str) -> None:
+    """A line on standard error, above the bar."""
+    tqdm.write(text, file=sys.stderr)
 
 
 def _execute_in_worker(shared: SharedCorpus, store: Path, run: Run) -> str:

@@ -18,7 +18,7 @@ PART_OF = {  # part of the library -> its layer
     "corpora": 1, "fusion": 1, "plots": 1,
     "model": 2,
     "losses": 3, "train": 3, "maps": 3, "matching": 3, "faithfulness": 3,
-    "store": 4, "sweep": 4, "robustness": 4, "experiments": 4, "bench": 4,
+    "store": 4, "sweep": 4, "distributed": 4, "robustness": 4, "experiments": 4, "bench": 4,
     "widgets": 5, "teaching": 5, "pipeline": 5, "book": 5, "cli": 5,
 }  # fmt: skip
 JUDGING = ("metrics", "stats", "paper", "plots")
@@ -26,7 +26,7 @@ STRANGERS = ("corpora", "fusion", *JUDGING)  # of the first layers, these do not
 # The few steps inside a layer. The judging half is one thing: its parts may read each other.
 WITHIN = {("experiments", "sweep"), ("experiments", "store"), ("experiments", "robustness"),
     ("train", "losses"), ("maps", "train"), ("faithfulness", "train"), ("faithfulness", "maps"),
-    ("sweep", "store"), ("robustness", "sweep"), ("robustness", "store"),
+    ("sweep", "store"), ("sweep", "distributed"), ("distributed", "store"), ("robustness", "sweep"), ("robustness", "store"),
     ("cli", "pipeline"), ("cli", "teaching"), ("teaching", "pipeline"), ("book", "pipeline"),
     ("cli", "book"), ("encoders", "recurrence"), ("recurrence", "kernels"),
     ("features", "workers"), ("bench", "sweep"), ("bench", "store"),

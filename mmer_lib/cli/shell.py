@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status = app(repeat_flags(given), prog_name="mmer", standalone_mode=False)
     except InputError as error:
-        return complain(str(error), 2)
+        return complain(str(error), 2, getattr(error, "__notes__", ()))
     except typer.TyperException as error:  # how the command line itself was used
         return complain(f"{error.format_message()} See `{_command(error)} --help`", error.exit_code)
     except KeyboardInterrupt:
@@ -62,9 +62,11 @@ def _command(error: typer.TyperException) -> str:
     return "mmer" if context is None else str(context.command_path)
 
 
-def complain(message: str, status: int) -> int:
-    """One line on standard error; the exit status."""
+def complain(message: str, status: int, details: Iterable[str] = ()) -> int:
+    """One line on standard error, and one for each of ``details``; the exit status."""
     typer.echo(f"mmer: {' '.join(message.split())}", err=True)
+    for detail in details:
+        typer.echo(f"  {detail}", err=True)
     return status
 
 
