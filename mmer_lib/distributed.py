@@ -88,7 +88,7 @@ def on_cluster(
 
     with closing(connect(scheduler)) as client, share(corpus) as shared, _marked(store) as word:
         errand = Errand(word, store.path.resolve(), shared.folder, shared.fingerprint)
-        team = _Team(client, execute, errand, store, say)
+        team = _Team(client, scheduler, execute, errand, store, say)
         try:
             yield from team.keys(runs)
         finally:
@@ -170,10 +170,16 @@ class _Team:
     """The workers of a cluster, each with the task it is at (None: idle), and the tasks left."""
 
     def __init__(
-        self, client: Client, execute: Execute, errand: Errand, store: ResultStore, say: Say
+        self,
+        client: Client,
+        scheduler: str,
+        execute: Execute,
+        errand: Errand,
+        store: ResultStore,
+        say: Say,
     ) -> None:
-        self.client, self.execute, self.errand = client, execute, errand
-        self.store, self.say = store, say
+        self.client, self.scheduler, self.execute = client, scheduler, execute
+        self.errand, self.store, self.say = errand, store, say
         self.workers: dict[str, _Task | None] = {}
         self.refused: set[str] = set()
         self.left: deque[_Task] = deque()
@@ -208,10 +214,8 @@ class _Team:
         if new:
             self.workers |= dict.fromkeys(self.welcome(new))
         if not self.workers and not self.waiting:
-            self.say(
-                f"waiting for a worker; `dask worker {self.client.scheduler.address} --nthreads 1` "
-                f"starts one"
-            )
+            command = f"dask worker {self.scheduler} --nthreads 1"
+            self.say(f"waiting for a worker; `{command}` starts one")
         self.waiting = not self.workers
         self.begun = self.begun or bool(self.workers)
         self.next_look = monotonic() + _LOOK
@@ -291,7 +295,7 @@ class _Team:
     def lost_scheduler(self) -> InputError:
         """What to say when the scheduler is gone."""
         return InputError(
-            f"the scheduler {self.client.scheduler.address} is gone. What is finished is kept: "
+            f"the scheduler {self.scheduler} is gone. What is finished is kept: "
             f"start it again, and repeat this"
         )
 

@@ -14,7 +14,7 @@ import mmer_lib
 LIBRARY = Path(mmer_lib.__file__).parent
 PART_OF = {  # part of the library -> its layer
     "errors": 0, "options": 0, "pooling": 0, "metrics": 0, "stats": 0, "paper": 0, "encoders": 0,
-    "recurrence": 0, "kernels": 0, "features": 0, "workers": 0,
+    "recurrence": 0, "kernels": 0, "features": 0, "workers": 0, "schedule": 0,
     "corpora": 1, "fusion": 1, "plots": 1,
     "model": 2,
     "losses": 3, "train": 3, "maps": 3, "matching": 3, "faithfulness": 3,
@@ -26,7 +26,8 @@ STRANGERS = ("corpora", "fusion", *JUDGING)  # of the first layers, these do not
 # The few steps inside a layer. The judging half is one thing: its parts may read each other.
 WITHIN = {("experiments", "sweep"), ("experiments", "store"), ("experiments", "robustness"),
     ("train", "losses"), ("maps", "train"), ("faithfulness", "train"), ("faithfulness", "maps"),
-    ("sweep", "store"), ("sweep", "distributed"), ("distributed", "store"), ("robustness", "sweep"), ("robustness", "store"),
+    ("sweep", "store"), ("robustness", "sweep"), ("robustness", "store"),
+    ("sweep", "distributed"), ("distributed", "store"), ("bench", "experiments"),
     ("cli", "pipeline"), ("cli", "teaching"), ("teaching", "pipeline"), ("book", "pipeline"),
     ("cli", "book"), ("encoders", "recurrence"), ("recurrence", "kernels"),
     ("features", "workers"), ("bench", "sweep"), ("bench", "store"),
