@@ -74,7 +74,9 @@ def simulate(
     """
     given = np.asarray(seconds, dtype=np.float64)
     if given.ndim != 1 or not len(given) or not np.all(np.isfinite(given) & (given >= 0)):
-        raise InputError("seconds of runs: a list of one or more finite numbers, 0 or more expected")
+        raise InputError(
+            "seconds of runs: a list of one or more finite numbers, 0 or more expected"
+        )
     check_whole("workers", workers, at_least=1)
     return _play(given.tolist(), workers, conditions or Conditions(), np.random.default_rng(seed))
 
@@ -150,5 +152,5 @@ def draw_epochs(
     """
     check_number("epochs", mean, lambda x: 1 <= x <= at_most, f"1 .. {at_most}")
     spread = max(0, int(min(mean - patience - 1, at_most - mean)))
-    whole = int(round(mean))
+    whole = round(mean)
     return rng.integers(whole - spread, whole + spread + 1, size=n)

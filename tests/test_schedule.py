@@ -74,7 +74,7 @@ def test_any_order_is_within_the_bound_of_schedules_that_leave_nobody_idle(seed)
 
 
 def test_with_deaths_one_worker_takes_what_the_formula_says():
-    """A run of s that begins anew at each death: (1/rate + startup) (e^(rate s) - 1) in the mean."""
+    """A run of s that begins anew at each death: (1/rate + startup) (e^(rate s) - 1)"""
     rate, s, startup, n = 1 / 50, 40.0, 7.0, 4000
     played = simulate([s] * n, 1, Conditions(startup, 3600 * rate))
     expected = (1 / rate + startup) * (np.exp(rate * s) - 1)
@@ -138,5 +138,5 @@ def test_conditions_that_are_none_are_refused():
         simulate([1.0], 0)
     with pytest.raises(InputError, match="startup=-1: 0 or more expected"):
         Conditions(startup=-1)
-    with pytest.raises(InputError, match="epochs=0: 1 .. 100 expected"):
+    with pytest.raises(InputError, match=r"epochs=0: 1 \.\. 100 expected"):
         draw_epochs(3, 0, 10, np.random.default_rng(0))

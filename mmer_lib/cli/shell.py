@@ -13,7 +13,13 @@ import typer
 
 from mmer_lib.errors import InputError
 
-LISTS = ("--models", "--pairs", "--set", "--only")  # take several values after one flag
+LISTS = (
+    "--models",
+    "--pairs",
+    "--set",
+    "--only",
+    "--workers",
+)  # take several values after one flag
 
 
 def example(command: str) -> str:
