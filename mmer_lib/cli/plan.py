@@ -143,7 +143,7 @@ def _shown(told: pd.DataFrame, counts: Sequence[int]) -> str:
         row: dict[str, Any] = {
             "study": one["study"],
             "runs": f"{one['runs']} = {one['configurations']} x {one['folds']} x {one['seeds']}",
-            "core-hours": f"{one["core_hours"]:,.2g}" if one["core_hours"] < 10
+            "core-hours": f"{one['core_hours']:,.2g}" if one["core_hours"] < 10
             else f"{one['core_hours']:,.0f}",
             "GB a worker": "?" if one["mb"] != one["mb"] else f"{one['mb'] / 1000:.1f}",
         }  # fmt: skip
