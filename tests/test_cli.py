@@ -17,12 +17,13 @@ from mmer_lib import book, cli, pipeline
 from mmer_lib.cli.describe import PLAIN, blocks_fit, histograms
 from mmer_lib.cli.tables import score_table
 from mmer_lib.corpora import CORPORA, Corpus, Ragged, load_corpus
+from mmer_lib.errors import InputError
 from mmer_lib.features.registry import EXTRACTORS
 
 SIZES = ["--epochs", "2", "--width", "8", "--heads", "2", "--seeds", "1", "--folds", "3"]
 COMMANDS = [
     [], ["study"], ["corpus"], ["corpus", "make"], ["corpus", "info"], ["corpus", "list"],
-    ["sweep"], ["compare"], ["notebooks"], ["book"], ["bench"],
+    ["sweep"], ["compare"], ["plan"], ["notebooks"], ["book"], ["bench"],
 ]  # fmt: skip
 
 
@@ -103,6 +104,19 @@ def test_a_defect_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(pipeline, "run_study", broken)
     with pytest.raises(KeyError):
         cli.main(["study"])
+
+
+def test_what_is_noted_beside_a_mistake_is_told_in_lines_of_their_own(monkeypatch, capsys):
+    def refused(*_: object, jobs: int) -> None:
+        error = InputError("two workers are other:")
+        error.add_note("tcp://a: torch 1")
+        error.add_note("tcp://b: torch 2")
+        raise error
+
+    monkeypatch.setattr(pipeline, "run_study", refused)
+    assert cli.main(["study"]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert told == ["mmer: two workers are other:", "  tcp://a: torch 1", "  tcp://b: torch 2"]
 
 
 def test_ctrl_c_ends_with_a_line_that_says_how_to_go_on(monkeypatch, capsys):
@@ -385,6 +399,7 @@ def test_a_sweep_prints_scores_and_the_next_command(corpus, store, capsys):
         (["--seeds", "0"], "seeds=0"),
         (["--lr", "-1"], "lr=-1"),
         (["--heads", "7"], "heads"),
+        (["--scheduler", "login1:8786"], "tcp://HOST:PORT or tls://HOST:PORT expected"),
     ],
 )
 def test_a_sweep_that_cannot_be_run_is_told_and_makes_no_store(

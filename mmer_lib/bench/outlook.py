@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,9 @@ from mmer_lib.corpora.shared import SharedCorpus, share
 from mmer_lib.errors import InputError
 from mmer_lib.experiments import list_table
 from mmer_lib.schedule import Conditions, draw_epochs, scaling
-from mmer_lib.sweep import Plan, in_working_order
+from mmer_lib.sweep import PRELOAD, Plan, in_working_order
 from mmer_lib.train import TrainConfig
-from mmer_lib.workers import in_new_process
+from mmer_lib.workers import as_finished
 
 SAMPLE = 400  # utterances of an epoch that is measured
 STAND_IN = 350  # utterances of a corpus whose folds have the shares of IEMOCAP's
@@ -104,15 +105,16 @@ class Sample:
         with share(corpus) as shared:
             for name in names:
                 say(f"{name}: an epoch of {len(corpus)} utterances")
-                given = (shared, name, dict(self.model), self.batch_size, self.pool)
-                rows.append({"configuration": name, **in_new_process(measure_epoch, *given)})
+                work = partial(measure_epoch, shared, dict(self.model), self.batch_size, self.pool)
+                (found,) = as_finished(work, [name], 1, [*PRELOAD, __name__])
+                rows.append({"configuration": name, **found})
         return pd.DataFrame(rows, columns=["configuration", "ms", "mb"])
 
 
 def measure_epoch(
-    shared: SharedCorpus, name: str, model: dict[str, Any], batch_size: int, pool: int
+    shared: SharedCorpus, model: dict[str, Any], batch_size: int, pool: int, name: str
 ) -> dict[str, float]:
-    """In this process; a first batch is not counted. An eighth of the utterances is scored."""
+    """Of this process; a first batch is not counted. An eighth of the utterances is scored."""
     corpus, settings = shared.open(), Settings(batch_size=batch_size)
     rows = np.random.default_rng(0).permutation(len(corpus))
     dev, train = np.sort(rows[: len(rows) // 8 + 1]), np.sort(rows[len(rows) // 8 + 1 :])
