@@ -33,12 +33,12 @@ def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
 class Cluster:
     """A scheduler, on a port that the system chooses, and the workers that were started."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *more: str) -> None:
         self.folder = folder
         self.workers: dict[str, subprocess.Popen[bytes]] = {}  # by name
         file = folder / "scheduler.json"
         self.scheduler = self._start(
-            "scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file)
+            "scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file), *more
         )
         self.address = until(lambda: _address(file))
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -334,6 +336,33 @@ def test_what_a_worker_raises_is_raised_here(corpus, scheduler, start, store, er
     assert caught.value.args == error.args
     notes = getattr(caught.value, "__notes__", [])
     assert bool(notes) == isinstance(error, KeyError)  # where it was; a mistake is one line
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate")
+def test_certificates_of_dasks_configuration_are_used(corpus, tmp_path, store, monkeypatch):
+    pem = [str(tmp_path / name) for name in ("key.pem", "certificate.pem")]
+    made = f"openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=mmer -keyout {pem[0]}"
+    subprocess.run([*made.split(), "-out", pem[1]], check=True, capture_output=True)
+    settings = {"distributed.comm.tls.ca-file": pem[1]}
+    for role in ("client", "scheduler", "worker"):
+        settings |= {
+            f"distributed.comm.tls.{role}.{k}": v for k, v in zip(("key", "cert"), pem, strict=True)
+        }
+    for name, value in settings.items():  # as in a shell, for the processes
+        variable = "DASK_" + name.upper().replace(".", "__").replace("-", "_")
+        monkeypatch.setenv(variable, value)
+    import dask
+
+    with dask.config.set(settings):
+        made = Cluster(tmp_path, "--protocol", "tls")
+        try:
+            assert made.address.startswith("tls://")
+            made.add("one")
+            done = list(on_cluster(write, PIECES, corpus, store, made.address))
+        finally:
+            made.stop()
+    assert sorted(done) == store.keys() == [piece.key for piece in PIECES]
 
 
 # What is refused, before the first run
