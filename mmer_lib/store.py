@@ -144,14 +144,25 @@ class ResultStore:
             "predictions.npz": archive.getvalue(),
             "weights.safetensors": save(dict(weights)),
         }
-        files[RECORD] = render(seal({**run, "key": key}, files))
+        self.adopt(key, files | {RECORD: render(seal({**run, "key": key}, files))})
+
+    def adopt(self, key: str, files: Mapping[str, bytes]) -> None:
+        """Add a finished run as its files, such as another store has; what is there stays."""
         with writing(self.path), beside(self.path / key) as folder:
             if key in self:
                 return
             folder.mkdir()
             for name, content in files.items():
-                (folder / name).write_bytes(content)
+                (folder / Path(name).name).write_bytes(content)
             settle(folder, self.path / key)
+
+    def files(self, key: str) -> dict[str, bytes]:
+        """A finished run as its files, to be written into another store by ``adopt``."""
+        with self._told(key):
+            folder = self.path / key
+            about = read_run(folder)
+            whole = {name: read_file(folder, about, name) for name in about["files"]}
+            return whole | {RECORD: (folder / RECORD).read_bytes()}
 
     @contextmanager
     def claim(self, key: str) -> Iterator[bool]:

@@ -13,6 +13,7 @@ started again goes on from there.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -35,6 +36,7 @@ from mmer_lib.corpora.base import blake2b
 from mmer_lib.corpora.batches import Part, Scaler, pair_up
 from mmer_lib.corpora.folds import MAX_SEED
 from mmer_lib.corpora.shared import SharedCorpus, share
+from mmer_lib.distributed import on_cluster
 from mmer_lib.errors import InputError, check_whole
 from mmer_lib.integrity import spec_key
 from mmer_lib.losses import check_losses, parse_losses
@@ -161,17 +163,21 @@ def run_plan(
     jobs: int = 1,
     name: str = "sweep",
     repair: bool = False,
+    scheduler: str | None = None,
 ) -> pd.DataFrame:
     """Run what the store does not hold yet and return the plan's rows of its table.
 
     Runs that other sweeps are at are waited for, and taken over where those die. The store
     remembers the plan as ``name`` (see ``ResultStore.plan``). ``jobs`` worker processes
-    of one thread each; 1 works in this process. Damaged runs stay as they are and out of the
-    table, which says so; with ``repair`` they are looked for in every byte, moved aside inside the
-    store and run again. Progress goes to standard error, quietly where there is no terminal.
+    of one thread each; 1 works in this process. ``scheduler``: the address of a Dask cluster whose
+    workers do it instead (see ``mmer_lib.distributed``). Damaged runs stay as they are and out of
+    the table, which says so; with ``repair`` they are looked for in every byte, moved aside inside
+    the store and run again. Progress goes to standard error, quietly where there is no terminal.
     Raises ``InputError`` for what cannot be run or written, before the first run starts.
     """
     jobs = check_whole("jobs", jobs, at_least=1)
+    if scheduler is not None and jobs > 1:
+        raise InputError(f"jobs={jobs} and a scheduler: its workers do the runs; give one of both")
     runs = plan.runs()
     store.check_writable()
     if repair:
@@ -181,7 +187,8 @@ def run_plan(
     done = len(runs) - len(todo)
     with tqdm(total=len(runs), initial=done, unit="run", disable=quiet) as bar:
         jobs = min(jobs, len(todo) or 1)
-        with closing(_execute_all(todo, plan.corpus, store, jobs, bar.set_postfix_str)) as keys:
+        given = (todo, plan.corpus, store, jobs, scheduler, bar.set_postfix_str)
+        with closing(_execute_all(*given)) as keys:
             for key in keys:  # closed even if Ctrl-C comes here, so that workers end
                 bar.set_postfix_str(key, refresh=False)
                 bar.update()
@@ -190,12 +197,21 @@ def run_plan(
 
 
 def _execute_all(
-    todo: list[Run], corpus: Corpus, store: ResultStore, jobs: int, tell: Callable[[str], None]
+    todo: list[Run],
+    corpus: Corpus,
+    store: ResultStore,
+    jobs: int,
+    scheduler: str | None,
+    tell: Callable[[str], None],
 ) -> Generator[str, None, None]:
-    """Execute runs here or in worker processes; yields the key of each as it is there.
+    """Execute runs here, in worker processes or on a cluster; yields the key of each finished.
 
     Runs that other processes are at are put aside, and looked at again when all else is done.
     """
+    if scheduler is not None and todo:
+        runs = in_working_order(todo, corpus)
+        yield from on_cluster(execute_or_wait, runs, corpus, store, scheduler, _tell)
+        return
     todo = todo if jobs == 1 else in_working_order(todo, corpus)
     with nullcontext(corpus) if jobs == 1 else share(corpus, store.path) as given:
         while todo:
@@ -249,6 +265,18 @@ def execute_if_free(run: Run, corpus: Corpus, store: ResultStore) -> bool:
         if mine and run.key not in store:
             execute(run, corpus, store)
     return run.key in store
+
+
+def execute_or_wait(run: Run, corpus: Corpus, store: ResultStore) -> str:
+    """``execute`` a run when no other process is at it, unless one has done it; returns its key."""
+    while not execute_if_free(run, corpus, store):
+        sleep(_POLL)
+    return run.key
+
+
+def _tell(text: str) -> None:
+    """A line on standard error, above the bar."""
+    tqdm.write(text, file=sys.stderr)
 
 
 def in_working_order(runs: list[Run], corpus: Corpus) -> list[Run]:

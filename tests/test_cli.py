@@ -21,6 +21,7 @@ from mmer_lib.cli.shell import repeat_flags
 from mmer_lib.cli.tables import score_table
 from mmer_lib.corpora import CORPORA, Corpus, Ragged, load_corpus
 from mmer_lib.corpora.folds import worst_leakage
+from mmer_lib.errors import InputError
 from mmer_lib.features.registry import EXTRACTORS
 from mmer_lib.integrity import spec_key
 from mmer_lib.store import ResultStore
@@ -29,7 +30,7 @@ SIZES = ["--epochs", "2", "--width", "8", "--heads", "2", "--seeds", "1", "--fol
 COMMANDS = [
     [], ["study"], ["corpus"], ["corpus", "make"], ["corpus", "info"], ["corpus", "list"],
     ["sweep"], ["compare"], ["store"], ["store", "list"], ["store", "verify"], ["store", "repair"],
-    ["notebooks"], ["book"], ["bench"], ["doctor"],
+    ["plan"], ["notebooks"], ["book"], ["bench"], ["doctor"],
 ]  # fmt: skip
 
 
@@ -110,6 +111,19 @@ def test_a_defect_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(pipeline, "run_study", broken)
     with pytest.raises(KeyError):
         cli.main(["study"])
+
+
+def test_what_is_noted_beside_a_mistake_is_told_in_lines_of_their_own(monkeypatch, capsys):
+    def refused(*_: object, jobs: int) -> None:
+        error = InputError("two workers are other:")
+        error.add_note("tcp://a: torch 1")
+        error.add_note("tcp://b: torch 2")
+        raise error
+
+    monkeypatch.setattr(pipeline, "run_study", refused)
+    assert cli.main(["study"]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert told == ["mmer: two workers are other:", "  tcp://a: torch 1", "  tcp://b: torch 2"]
 
 
 def test_ctrl_c_ends_with_a_line_that_says_how_to_go_on(monkeypatch, capsys):
@@ -398,6 +412,7 @@ def test_a_sweep_prints_scores_and_the_next_command(corpus, store, capsys):
         (["--seeds", "0"], "seeds=0"),
         (["--lr", "-1"], "lr=-1"),
         (["--heads", "7"], "heads"),
+        (["--scheduler", "login1:8786"], "tcp://HOST:PORT or tls://HOST:PORT expected"),
     ],
 )
 def test_a_sweep_that_cannot_be_run_is_told_and_makes_no_store(

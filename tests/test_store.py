@@ -188,6 +188,27 @@ def test_a_store_whose_making_was_cut_short_is_made_again(tmp_path):
     assert names(tmp_path) == {"store.json"}
 
 
+def test_a_run_is_adopted_from_another_store_byte_for_byte_and_one_that_is_there_stays(tmp_path):
+    theirs, ours = ResultStore(tmp_path / "theirs"), ResultStore(tmp_path / "ours")
+    write(theirs, run={"row": row(), "note": "theirs"})
+    files = theirs.files(KEY)
+    assert files.keys() == names(theirs.path / KEY)
+    ours.adopt(KEY, files)
+    assert ours.files(KEY) == files
+    assert ours.path.joinpath(KEY).stat().st_mode & 0o755 == 0o755
+    write(ours, key="f" * 16, run={"row": row(seed=1), "note": "ours"})
+    ours.adopt("f" * 16, files)
+    assert ours.run("f" * 16)["note"] == "ours"
+    assert names(ours.path) == {"store.json", KEY, "f" * 16}
+
+
+def test_files_that_are_adopted_stay_in_the_folder_of_their_run(tmp_path):
+    store = ResultStore(tmp_path / "store")
+    store.adopt(KEY, {"../../outside.json": b"{}", "run.json": b"{}"})
+    assert names(tmp_path) == {"store"}
+    assert names(store.path / KEY) == {"outside.json", "run.json"}
+
+
 def test_a_run_can_be_read_by_others(tmp_path):
     store = ResultStore(tmp_path)
     write(store)

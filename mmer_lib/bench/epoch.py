@@ -17,11 +17,13 @@ paper, in proportion.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from statistics import median
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -67,7 +69,7 @@ def bench_epoch(
 
 def _time_ways(name: str, corpus: Corpus, fold: Fold, settings: Settings) -> dict[str, float]:
     """Seconds of training and of scoring in an epoch."""
-    ways = {way: _prepare(name, way, corpus, fold, settings) for way in WAYS}
+    ways = {way: prepare(name, way, corpus, fold, settings) for way in WAYS}
     found = {}
     for what in ("training", "scoring"):
         taken = {way: one.take(what) for way, one in ways.items()}
@@ -98,9 +100,9 @@ def bench_grid(
     rows = []
     for name in names:
         say(f"{name}: an epoch of {len(fold.train)} utterances")
-        way = _prepare(name, "ours", corpus, fold, settings)
+        way = prepare(name, "ours", corpus, fold, settings)
         with one_thread():
-            seconds = sum(_sum_one_epoch(way, what) for what in ("training", "scoring"))
+            seconds = sum(sum_one_epoch(way, what) for what in ("training", "scoring"))
         rows.append((name, seconds * UTTERANCES / utterances))
     table = pd.DataFrame(rows, columns=["configuration", "epoch"])
     table["run"] = table["epoch"] * EPOCHS / 3600
@@ -109,7 +111,7 @@ def bench_grid(
     return pd.concat([table, total], ignore_index=True)
 
 
-def _sum_one_epoch(way: _Way, what: str) -> float:
+def sum_one_epoch(way: _Way, what: str) -> float:
     """Seconds of it, after a batch that is not counted."""
     taken = way.take(what)
     next(taken)
@@ -149,10 +151,26 @@ class _Way:
         self.model(next(batches).to(self.settings.device))
 
 
-def _prepare(name: str, way: str, corpus: Corpus, fold: Fold, settings: Settings) -> _Way:
-    """``way`` of configuration ``name``, and what it reads."""
+class Rows(NamedTuple):
+    """The parts of a sample that is no fold of its corpus."""
+
+    train: np.ndarray
+    dev: np.ndarray
+    test: np.ndarray
+
+
+def prepare(
+    name: str,
+    way: str,
+    corpus: Corpus,
+    fold: Fold | Rows,
+    settings: Settings,
+    pool: int = POOL,
+    switches: Mapping[str, Any] = MappingProxyType({}),
+) -> _Way:
+    """``way`` of configuration ``name``, and what it reads; ``pool`` is that of ours."""
     kinds = {"ours": name, "released": plain_name(name), "padded": _padded_name(name)}
-    config = parse_configuration(kinds[way]).for_corpus(corpus)
+    config = parse_configuration(kinds[way], **switches).for_corpus(corpus)
     model = Recognizer(config) if way == "ours" else build_plain(kinds[way])
     scaler = Scaler.fit(corpus, fold.train, config.scaled)
 
@@ -162,7 +180,7 @@ def _prepare(name: str, way: str, corpus: Corpus, fold: Fold, settings: Settings
     scored = (fold.dev,) if way == "ours" else (fold.dev, fold.test)
     parts = {"training": [read(fold.train)], "scoring": [read(rows) for rows in scored]}
     optimizer = torch.optim.Adam(model.to(settings.device).parameters())
-    return _Way(model, optimizer, parts, POOL if way == "ours" else 1, settings)
+    return _Way(model, optimizer, parts, pool if way == "ours" else 1, settings)
 
 
 def _padded_name(name: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmer_lib.cli import options
 from mmer_lib.cli.shell import app, example
 from mmer_lib.cli.stop import on_stop
 from mmer_lib.cli.tables import score_table, verdict_table
@@ -25,29 +26,20 @@ if TYPE_CHECKING:
 def sweep(
     corpus: Annotated[str, typer.Argument(help="A corpus folder, or NAME[,OPTION=VALUE...].")],
     store: Annotated[Path, typer.Option(metavar="DIR", help="The result store.")],
-    models: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME ...", help="Configurations. [default: the paper's grid]"),
-    ] = None,
-    table: Annotated[
-        str | None,
-        typer.Option(help="Instead: A paper, B masks, C zoo, D factorial, E controls."),
-    ] = None,
-    protocol: Annotated[
-        str, typer.Option(help="published, random, by-speaker, by-dialogue or by-session.")
-    ] = "random",
-    folds: Annotated[int, typer.Option(help="Folds (ignored by published).")] = 5,
-    seeds: Annotated[int, typer.Option(help="Runs a fold.")] = 10,
+    models: options.Models = None,
+    table: options.Table = None,
+    protocol: options.Protocol = "random",
+    folds: options.Folds = 5,
+    seeds: options.Seeds = 10,
     epochs: Annotated[int, typer.Option(help="At most.")] = 100,
     patience: Annotated[int, typer.Option(help="Epochs without a better one.")] = 10,
     lr: Annotated[float, typer.Option(help="Adam's learning rate.")] = 1e-3,
-    batch_size: Annotated[int, typer.Option(help="Utterances a step.")] = 32,
-    pool: Annotated[
-        int, typer.Option(help="Batches drawn together and sorted by length: less padding.")
-    ] = 1,
-    width: Annotated[int, typer.Option(help="Width of the sequences, D.")] = 120,
-    heads: Annotated[int, typer.Option(help="Attention heads, H.")] = 6,
+    batch_size: options.BatchSize = 32,
+    pool: options.Pool = 1,
+    width: options.Width = 120,
+    heads: options.Heads = 6,
     jobs: Annotated[int, typer.Option(help="Worker processes.")] = 1,
+    scheduler: options.Scheduler = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     amp: Annotated[bool, typer.Option("--amp", help="Matrix products in bfloat16.")] = False,
     compiled: Annotated[
@@ -71,6 +63,7 @@ def sweep(
     from mmer_lib import stats
     from mmer_lib.corpora import load_corpus
     from mmer_lib.corpora.folds import worst_leakage
+    from mmer_lib.distributed import connect
     from mmer_lib.metrics import METRICS
     from mmer_lib.store import ResultStore
     from mmer_lib.sweep import Plan, run_plan
@@ -78,11 +71,13 @@ def sweep(
 
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS)
+    if scheduler is not None:
+        connect(scheduler).close()  # whether it is there is told of first
     data = load_corpus(corpus)
     sizes = {"width": width, "heads": heads}
     plan = Plan(
         data,
-        _choose_configurations(data, models, table, sizes),
+        choose_configurations(data, models, table, sizes),
         protocol,
         folds,
         seeds,
@@ -102,7 +97,7 @@ def sweep(
     keys = [run.key for run in plan.runs()]  # what cannot be run is told of before a store is made
     kept = ResultStore(store)
     on_stop(lambda: _how_far(keys, kept))
-    runs = run_plan(plan, kept, jobs, repair=repair)
+    runs = run_plan(plan, kept, jobs, repair=repair, scheduler=scheduler)
     typer.echo(score_table(stats.summary(runs, metric), metric))
     drawn = worst_leakage(data.folds(protocol, folds))
     typer.echo(f"\nIn the worst fold ({protocol}) {drawn.sentence()}")
@@ -116,7 +111,7 @@ def _how_far(keys: list[str], store: ResultStore) -> str:
     return f"{done} of {len(keys)} runs are in {store.path}; the same command goes on"
 
 
-def _choose_configurations(
+def choose_configurations(
     data: Corpus, models: list[str] | None, table: str | None, sizes: dict[str, int]
 ) -> tuple[str, ...]:
     """Those named, those of a table, or what the corpus allows of the paper's grid."""

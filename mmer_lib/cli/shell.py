@@ -16,7 +16,13 @@ import typer
 
 from mmer_lib.errors import InputError, Notice
 
-LISTS = ("--models", "--pairs", "--set", "--only")  # take several values after one flag
+LISTS = (
+    "--models",
+    "--pairs",
+    "--set",
+    "--only",
+    "--workers",
+)  # take several values after one flag
 
 
 def example(command: str) -> str:
@@ -54,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
         with _notices_told():
             status = app(repeat_flags(given), prog_name="mmer", standalone_mode=False)
     except InputError as error:
-        return complain(str(error), 2)
+        return complain(str(error), 2, getattr(error, "__notes__", ()))
     except typer.TyperException as error:  # how the command line itself was used
         return complain(f"{error.format_message()} See `{_command(error)} --help`", error.exit_code)
     return int(status or 0)
@@ -83,9 +89,11 @@ def _command(error: typer.TyperException) -> str:
     return "mmer" if context is None else str(context.command_path)
 
 
-def complain(message: str, status: int) -> int:
-    """One line on standard error; the exit status."""
+def complain(message: str, status: int, details: Iterable[str] = ()) -> int:
+    """One line on standard error, and one for each of ``details``; the exit status."""
     typer.echo(f"mmer: {' '.join(message.split())}", err=True)
+    for detail in details:
+        typer.echo(f"  {detail}", err=True)
     return status
 
 

@@ -24,6 +24,7 @@ from mmer_lib.plots.recording import recording
 from mmer_lib.plots.regimes import phase_diagram, regimes
 from mmer_lib.plots.runs import epoch_choice, rain_clouds
 from mmer_lib.plots.saving import save
+from mmer_lib.plots.scaling import scaling
 from mmer_lib.plots.scores import confusion, score_bars, training_curves
 from mmer_lib.plots.speed import growth, zoo_cost
 from mmer_lib.plots.style import (
@@ -42,6 +43,6 @@ __all__ = [
     "critical_difference", "epoch_choice", "event_mass", "fold_parts", "forest", "fusion_colour",
     "growth", "habits", "leakage", "lengths", "loss_curves", "paired_folds", "phase_diagram",
     "pooling_identity", "pooling_view", "posterior", "power", "qkv_steps", "rain_clouds", "recalls",
-    "recording", "regimes", "reliability", "save", "score_bars", "split_name", "subsets",
+    "recording", "regimes", "reliability", "save", "scaling", "score_bars", "split_name", "subsets",
     "training_curves", "utterance", "verdict", "zoo_cost",
 ]  # fmt: skip
