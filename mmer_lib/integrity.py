@@ -62,13 +62,10 @@ def read_signed(file: Path) -> dict[str, Any]:
     raise Damage(f"{file.name} is not as it was written")
 
 
-def seal(about: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The content of ``run.json`` for a run whose other files lie in ``folder``."""
-    files = {}
-    for file in sorted(folder.iterdir()):
-        raw = file.read_bytes()
-        files[file.name] = {"bytes": len(raw), "blake2b": _hash(raw)}
-    return sign({**about, "files": files})
+def seal(about: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
+    """The content of ``run.json`` for a run with these other files, by name."""
+    told = {name: {"bytes": len(raw), "blake2b": _hash(raw)} for name, raw in files.items()}
+    return sign({**about, "files": told})
 
 
 def read_run(folder: Path) -> dict[str, Any]:

@@ -140,7 +140,8 @@ class ResultStore:
             }
             np.savez_compressed(beside / "predictions.npz", allow_pickle=False, **arrays)
             save_file(dict(weights), beside / "weights.safetensors")
-            write_json(beside / RECORD, seal({**run, "key": key}, beside))
+            files = {file.name: file.read_bytes() for file in sorted(beside.iterdir())}
+            write_json(beside / RECORD, seal({**run, "key": key}, files))
             try:
                 beside.rename(self.path / key)
             except OSError:

@@ -17,7 +17,8 @@ def reseal(folder: Path, **changed: Any) -> None:
     about = json.loads(file.read_text(encoding="utf-8"))
     file.unlink()
     about = {name: value for name, value in about.items() if name not in ("files", "digest")}
-    file.write_bytes(render(seal(about | changed, folder)))
+    files = {one.name: one.read_bytes() for one in sorted(folder.iterdir())}
+    file.write_bytes(render(seal(about | changed, files)))
 
 
 def change_predictions(folder: Path, **changed: np.ndarray) -> None:
