@@ -19,7 +19,7 @@ from small import SIZES, learnable_corpus
 from mmer_lib import audit, metrics
 from mmer_lib.audit import check_run, describe_store, set_aside, verify, verify_notes
 from mmer_lib.errors import InputError, Notice
-from mmer_lib.integrity import Damage, read_signed, render, sign, spec_key
+from mmer_lib.integrity import Damage, read_run, read_signed, render, sign, spec_key
 from mmer_lib.robustness import run_track
 from mmer_lib.store import SEMANTICS, ResultStore
 from mmer_lib.sweep import Plan, restore, run_plan
@@ -73,6 +73,27 @@ def test_a_byte_that_becomes_another_anywhere_is_found(finished, name, data):
             check_run(store, file.parent.name)
     finally:
         file.write_bytes(content)
+
+
+def test_every_single_byte_of_the_record_counts(finished, tmp_path):
+    """Blanks, which change no content, become tabs."""
+    whole = first(ResultStore(finished))
+    folder = shutil.copytree(whole, tmp_path / whole.name)
+    file = folder / "run.json"
+    content = file.read_bytes()
+    unseen = []
+    for place, byte in enumerate(content):
+        file.write_bytes(
+            content[:place] + bytes([byte ^ (0x29 if byte == 0x20 else 1)]) + content[place + 1 :]
+        )
+        try:
+            read_run(folder)
+            unseen.append(place)
+        except Damage:
+            pass
+    assert unseen == []
+    file.write_bytes(content)
+    assert read_run(folder)["key"] == folder.name
 
 
 @settings(max_examples=100, deadline=None)
