@@ -83,9 +83,8 @@ def test_every_single_byte_of_the_record_counts(finished, tmp_path):
     content = file.read_bytes()
     unseen = []
     for place, byte in enumerate(content):
-        file.write_bytes(
-            content[:place] + bytes([byte ^ (0x29 if byte == 0x20 else 1)]) + content[place + 1 :]
-        )
+        other = bytes([byte ^ (0x29 if byte == 0x20 else 1)])
+        file.write_bytes(content[:place] + other + content[place + 1 :])
         try:
             read_run(folder)
             unseen.append(place)
