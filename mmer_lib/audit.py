@@ -5,7 +5,9 @@
     set_aside(store, [one.key])      # and the sweep that made it runs it again
 
 A run is made again as far as it holds what is needed: its key from its specification, its hashes
-from its files, its scores from its predictions, and what else stands in its row of the table.
+from its files, its scores from its predictions, and what else stands in its row of the table. Not
+so the scores of other semantics, which another version may have computed otherwise; and that the
+predictions are those of the weights is for ``sweep.restore`` to show, which needs the corpus.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from tqdm.auto import tqdm
 from mmer_lib import metrics
 from mmer_lib.errors import InputError
 from mmer_lib.integrity import RECORD, Damage, Extra, check_extra, read_file, read_run, read_signed
-from mmer_lib.store import ResultStore
+from mmer_lib.store import SEMANTICS, ResultStore
 
 # Entries of the specification -> the column of the table that says the same.
 _SAID_TWICE = {
@@ -94,9 +96,11 @@ def check_run(store: ResultStore, key: str) -> None:
     try:
         told, made = about["row"], _make_row(store, key, about)
     except (InputError, KeyError, TypeError, ValueError) as error:
-        raise Damage(f"its files are not those of a run ({error})") from error
+        raise Damage(
+            f"its files are not those of a run ({' '.join(str(error).split())})"
+        ) from error
     for name, value in made.items():
-        if name not in told or not _same(told[name], value):
+        if not _same(told.get(name), value):
             raise Damage(f"{RECORD} says {name} {told.get(name)}, its files say {value}")
     check_extra(folder, about)
 
@@ -106,10 +110,13 @@ def _make_row(store: ResultStore, key: str, about: Mapping[str, Any]) -> dict[st
     dev, test = (store.predictions(key, part) for part in ("dev", "test"))
     history = store.history(key)
     spec = about["specification"]
+    scores = metrics.scores(test.labels, test.probabilities)
+    if spec["semantics"] != SEMANTICS:
+        scores = {}
     return {column: spec[name] for name, column in _SAID_TWICE.items()} | {
         "configuration": spec["configuration"]["name"],
         "fusion": spec["configuration"]["fusion"],
-        **metrics.scores(test.labels, test.probabilities),
+        **{name: score for name, score in scores.items() if name in about["row"]},  # no later ones
         "dev_accuracy": metrics.accuracy(dev.labels, dev.probabilities.argmax(axis=1)),
         "n_dev": len(dev.labels),
         "n_test": len(test.labels),

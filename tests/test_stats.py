@@ -665,10 +665,8 @@ def test_a_comparison_says_which_damaged_runs_its_table_lacks() -> None:
     assert "Incomplete" not in stats.compare(table, A, B).sentence()
     table.attrs["left_out"] = dict.fromkeys("abcd", "run.json is missing")
     some = table[table["seed"] < 5].reset_index(drop=True)  # as a notebook may choose
-    told = (
-        "Incomplete: 4 damaged runs are left out of the table (a, b, c, ...), see "
-        "`mmer store verify`."
-    )
+    told = "Incomplete: 4 damaged runs are left out of the table (a, b, c, ...), see "
+    told += "`mmer store verify`."
     for found in (stats.compare(some, A, B), stats.compare(table, A, B)):
         assert found.caveats[-1] == told
         assert found.sentence().endswith(told)
