@@ -26,22 +26,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
-from zlib import error as ZlibError
 
 import numpy as np
 import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from mmer_lib.arrayfiles import read_arrays
 from mmer_lib.errors import InputError, check_path, unknown
 
 FORMAT = 1
 STORED_PARTS = ("dev", "test")
 KEY = re.compile("[0-9a-f]{16}")
-_SORTED_BY = ["study", "configuration", "fold", "seed"]  # columns that every run has
+_SORTED_BY = {"study": str, "configuration": str, "fold": int, "seed": int}  # every run has them
 _DAMAGE = (  # what reading a damaged file may raise
-    OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, ZlibError, SafetensorError,
+    OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, SafetensorError,
 )  # fmt: skip
 SEMANTICS = 2  # raised when the same configuration would give other numbers than before
 
@@ -53,6 +52,18 @@ class StoredPredictions:
     ids: np.ndarray
     labels: np.ndarray
     probabilities: np.ndarray
+
+    def __post_init__(self) -> None:
+        kinds = [array.dtype.kind for array in (self.ids, self.labels, self.probabilities)]
+        shape = self.probabilities.shape
+        if len(shape) != 2 or {self.ids.shape, self.labels.shape} != {shape[:1]}:
+            raise InputError(
+                f"predictions of shapes {self.ids.shape}, {self.labels.shape}, {shape}"
+            )
+        if kinds[0] not in "UO" or kinds[1] not in "iu" or kinds[2] != "f":
+            raise InputError(
+                f"predictions of kinds {', '.join(kinds)}; text, integers, floats expected"
+            )
 
 
 def spec_key(spec: Mapping[str, Any]) -> str:
@@ -85,7 +96,7 @@ class ResultStore:
     def _check_marker(self, marker: Path) -> None:
         try:
             found = json.loads(marker.read_text(encoding="utf-8"))["format"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{marker} is damaged: {self.path} is not a usable store") from error
         if found != FORMAT:
             raise InputError(f"{marker} has format {found}, this version reads {FORMAT}")
@@ -162,15 +173,16 @@ class ResultStore:
         """
         with self._open(key, "run.json") as file:
             loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            for column in _SORTED_BY:
-                loaded["row"][column]
+            row = loaded["row"]
+            if not all(type(row[column]) is kind for column, kind in _SORTED_BY.items()):
+                raise ValueError("columns of another kind")
         return loaded
 
     def classes(self, key: str) -> list[str]:
         """The names of a run's classes, in the order of its probabilities."""
         about = self.run(key)
         with self._open(key, "run.json"):
-            return list(about["classes"])
+            return [name + "" for name in about["classes"]]  # text, each
 
     def history(self, key: str) -> pd.DataFrame:
         """One row an epoch of a run."""
@@ -190,14 +202,10 @@ class ResultStore:
         """What a run said of the utterances of its ``dev`` or ``test`` part."""
         if part not in STORED_PARTS:
             raise unknown("part", part, STORED_PARTS)
-        with (
-            self._open(key, "predictions.npz") as file,
-            file.open("rb") as stream,  # numpy would leave open what is no archive
-            np.load(stream, allow_pickle=False) as arrays,
-        ):
-            return StoredPredictions(
-                arrays[f"{part}_ids"], arrays[f"{part}_labels"], arrays[f"{part}_probabilities"]
-            )
+        names = [f"{part}_{name}" for name in ("ids", "labels", "probabilities")]
+        with self._open(key, "predictions.npz") as file:
+            arrays = read_arrays(file, names)
+            return StoredPredictions(*(arrays[name] for name in names))
 
     def weights(self, key: str) -> dict[str, np.ndarray]:
         """The parameters of a run's kept epoch, by name."""
@@ -217,7 +225,7 @@ class ResultStore:
             raise InputError(f"{self.path} holds no finished run yet: run `mmer sweep` first")
         table = pd.DataFrame(rows)
         if keys is None:
-            table = table.sort_values(_SORTED_BY)
+            table = table.sort_values(list(_SORTED_BY))
         return table.reset_index(drop=True)
 
     def note_plan(self, name: str, keys: list[str]) -> None:

@@ -19,6 +19,9 @@ _METADATA = {
 }
 
 
+_VERSION = (4, 5)  # of the format: cells have names
+
+
 @dataclass(frozen=True)
 class Notebook:
     """A source notebook: nbformat's node, and the entries of its parameters cell."""
@@ -47,14 +50,30 @@ def read_notebooks(folder: Path) -> dict[str, Notebook]:
 def _read_notebook(path: Path) -> Notebook:
     nbformat = import_nbformat()
     try:
-        node = nbformat.read(path, as_version=4)
-    except (ValueError, AttributeError, nbformat.ValidationError) as error:
+        text = path.read_text(encoding="utf-8")
+        node = json.loads(text)
+        if (
+            not isinstance(node, dict)
+            or (node.get("nbformat"), node.get("nbformat_minor")) != _VERSION
+        ):
+            raise ValueError(f"expected format {_VERSION[0]}.{_VERSION[1]}: save it in JupyterLab")
+        if not all(isinstance(c, dict) and "id" in c for c in _listed(node.get("cells"))):
+            raise ValueError("expected cells with an id")
+        nbformat.validate(nbformat.from_dict(node))  # its reader would log what is wrong, and go on
+        node = nbformat.v4.reads(text)
+    except (ValueError, RecursionError, nbformat.ValidationError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path} is not a readable notebook: {reason}") from error
     cells = [c for c in node.cells if "parameters" in c.metadata.get("tags", [])]
     if len(cells) != 1:
         raise InputError(f"{path}: {len(cells)} cells are tagged `parameters`, one is expected")
     return Notebook(path, node, read_parameters(cells[0].source, path.name))
+
+
+def _listed(given: Any) -> list[Any]:
+    if not isinstance(given, list):
+        raise ValueError("expected a list of cells")
+    return given
 
 
 def text_hash(text: str) -> str:

@@ -1,0 +1,178 @@
+"""A reader against spoilt inputs, each under a limit of time, all of them under one of memory.
+
+``attempt`` tries one input. ``python tests/fuzz.py READER --inputs N [--first SEED]`` tries many in
+a process of its own, whose address space may grow by 1 GiB and no more, and prints what it found as
+JSON. The input of a seed is always the same: ``--first SEED --inputs 1`` tries it again. With
+``--guided`` atheris chooses the inputs, by the lines of the library that they reach.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+SECONDS = 5.0  # an input
+MEMORY = 1 << 30  # bytes that the process may grow by
+_STUCK = 60.0  # seconds after which code that no signal reaches is ended, with its traceback
+
+
+class Hang(BaseException):
+    """An input took too long."""
+
+
+@dataclass
+class Outcome:
+    """What became of an input: refused, read, or a defect in words."""
+
+    kind: str
+    told: str = ""
+
+
+@dataclass
+class Report:
+    """Of a run of many inputs."""
+
+    reader: str
+    inputs: int = 0
+    refused: int = 0
+    read: int = 0
+    slowest: float = 0.0  # seconds of one input
+    seconds: float = 0.0
+    peak: int = 0  # MiB, of the process
+    grown: int = 0  # MiB, over what it was when all was imported
+    defects: dict[str, list[str]] = field(default_factory=dict)  # what and where -> which inputs
+
+
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Raise ``Hang`` after ``seconds``."""
+
+    def stop(*_: Any) -> None:
+        raise Hang
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def attempt(reader: Any, files: dict[str, bytes], folder: Path) -> Outcome:
+    """Read ``files`` in an empty ``folder``, which is removed again."""
+    from readers import one_line, write_files
+
+    from mmer_lib.errors import InputError
+
+    folder.mkdir()
+    try:
+        write_files(files, folder)
+        with limited(SECONDS), warnings.catch_warnings():
+            warnings.simplefilter("error")  # a warning is a line that the user would not understand
+            try:
+                result = reader.read(folder)
+            except InputError as error:
+                message = str(error).replace(str(folder), "FOLDER")
+                if not one_line(message):
+                    return Outcome("defect", f"no line to show: {message[:200]!r}")
+                return Outcome("refused", message)
+            reader.check(result)
+            return Outcome("read")
+    except Hang:
+        return Outcome("defect", f"more than {SECONDS:g} s, in {_place()}")
+    except (Exception, RecursionError, MemoryError) as error:
+        return Outcome("defect", f"{type(error).__name__}: {str(error)[:150]} in {_place()}")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _place() -> str:
+    """Where in the library (else in the check) it happened."""
+    frames = traceback.extract_tb(sys.exc_info()[2])
+    ours = [f for f in frames if "mmer_lib" in f.filename] or frames
+    return f"{Path(ours[-1].filename).name}:{ours[-1].lineno}"
+
+
+def make_input(reader: Any, valid: list[dict[str, bytes]], seed: int) -> dict[str, bytes]:
+    """The input of a seed."""
+    choose = Random(seed)
+    made: dict[str, bytes] = reader.spoil(choose.choice(valid), choose)
+    return made
+
+
+def note(report: Report, outcome: Outcome, called: str) -> None:
+    report.inputs += 1
+    if outcome.kind == "defect":
+        report.defects.setdefault(outcome.told, []).append(called)
+    else:
+        setattr(report, outcome.kind, getattr(report, outcome.kind) + 1)
+
+
+def try_many(name: str, first: int, inputs: int) -> Report:
+    """Inputs of seeds ``first``, ``first`` + 1, ..."""
+    from readers import READERS
+
+    reader = READERS[name]
+    valid, report, began = reader.valid(), Report(name), time.monotonic()
+    parent = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    try:
+        for i, files in enumerate(valid):  # nothing is shown by spoiling what is not read
+            outcome = attempt(reader, files, parent / f"valid{i}")
+            assert outcome.kind == "read", f"valid input {i} of {name}: {outcome}"
+        before = _peak()
+        limit_memory()
+        for seed in range(first, first + inputs):
+            files, at = make_input(reader, valid, seed), time.monotonic()
+            faulthandler.dump_traceback_later(_STUCK, exit=True)
+            note(report, attempt(reader, files, parent / f"in{seed}"), str(seed))
+            report.slowest = max(report.slowest, time.monotonic() - at)
+        report.peak = _peak()
+        report.grown = report.peak - before
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        shutil.rmtree(parent, ignore_errors=True)
+    report.seconds = time.monotonic() - began
+    return report
+
+
+def _peak() -> int:
+    """MiB that this process has held at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
+def limit_memory() -> None:
+    """Address space for 1 GiB more than there is: what asks for more fails, used or not."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * os.sysconf("SC_PAGE_SIZE") + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("reader")
+    parser.add_argument("--inputs", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=0)
+    asked = parser.parse_args()
+    print(json.dumps(asdict(try_many(asked.reader, asked.first, asked.inputs))))
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent))
+    main()
