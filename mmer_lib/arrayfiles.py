@@ -39,11 +39,7 @@ def open_array(file: Path) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of Python 2, whose headers are fine
-            found = np.load(file, mmap_mode="r", allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        found.close()
-        raise ValueError("it is an archive of arrays")
+            return np.lib.format.open_memmap(file, mode="r")
     except _DAMAGE as error:
         raise InputError(
             f"{file} is not a plain .npy array: {_reason(error)}. "
@@ -137,6 +133,6 @@ def _read_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtyp
 def _reason(error: BaseException) -> str:
     """One line for what a library raised."""
     said = str(error)
-    if "pickle" in said or "Object array" in said:
+    if any(word in said for word in ("pickle", "Object array", "Python objects")):
         return "it holds pickled Python objects, which could run code when read"
     return (said.splitlines() or [type(error).__name__])[0][:200]

@@ -26,13 +26,13 @@ _NAME = 200  # characters that are looked at of a name that is not known
 _LONGEST = (900, 300)  # characters that are kept of the beginning and of the end of a message
 
 
-def printable(text: str) -> str:
-    """``text`` with what could fool a terminal or its reader written as an escape; lines stay.
+def printable(text: str, lines: bool = False) -> str:
+    """``text`` with all that could fool a terminal or its reader as escapes; ``lines`` may stay.
 
-    >>> printable("red: \\x1b[31m")
-    'red: \\\\x1b[31m'
+    >>> print(printable("red: \\x1b[31m"))
+    red: \\x1b[31m
     """
-    return _UNSEEN.sub(lambda m: m[0] if m[0] == "\n" else _escape(m[0]), text)
+    return _UNSEEN.sub(lambda m: m[0] if lines and m[0] == "\n" else _escape(m[0]), text)
 
 
 def _escape(character: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mmer_lib.cli.shell import app, example
+from mmer_lib.cli.shell import app, example, say
 
 
 @app.command(epilog=example("mmer book runs/quick"))
@@ -24,4 +24,4 @@ def book(
 
     written = build_book(run)
     size = sum(file.stat().st_size for file in written.files)
-    typer.echo(f"{written.index}  ({len(written.files)} pages, {size / 1e6:.1f} MB)")
+    say(f"{written.index}  ({len(written.files)} pages, {size / 1e6:.1f} MB)")

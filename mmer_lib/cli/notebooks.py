@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mmer_lib.cli.shell import app, example
+from mmer_lib.cli.shell import app, example, say
 
 
 @app.command(epilog=example("mmer notebooks --student course"))
@@ -27,5 +27,5 @@ def notebooks(
     from mmer_lib.teaching.student import write_student_edition
 
     made = write_student_edition(source or find_folder(), student)
-    typer.echo(f"{len(made)} notebooks without solutions in {student}")
-    typer.echo(f"next: jupyter lab {student}")
+    say(f"{len(made)} notebooks without solutions in {student}")
+    say(f"next: jupyter lab {student}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmer_lib.cli.shell import app, example
+from mmer_lib.cli.shell import app, example, say
 from mmer_lib.cli.tables import score_table, verdict_table
 from mmer_lib.errors import InputError, unknown
 
@@ -93,10 +93,10 @@ def sweep(
     )
     plan.runs()  # what cannot be run is told of before a store is made
     runs = run_plan(plan, ResultStore(store), jobs)
-    typer.echo(score_table(stats.summary(runs, metric), metric))
+    say(score_table(stats.summary(runs, metric), metric))
     pairs = [f"{a}:{b}" for a, b in stats.planned_pairs(runs["configuration"].unique())]
     if pairs:
-        typer.echo(f"\nNext: mmer compare {store} --pairs {' '.join(pairs)}")
+        say(f"\nNext: mmer compare {store} --pairs {' '.join(pairs)}")
 
 
 def _choose_configurations(
@@ -143,11 +143,11 @@ def compare(
     estimand = "new data" if runs["fold"].nunique() > 1 else "new seeds"
     verdicts = stats.compare_planned(runs, wanted, metric, margin, alpha, estimand)
     if as_json:
-        typer.echo(verdicts.to_json(orient="records", indent=1, double_precision=15))
+        say(verdicts.to_json(orient="records", indent=1, double_precision=15))
         return
-    typer.echo(verdict_table(verdicts) + "\n")
+    say(verdict_table(verdicts) + "\n")
     for sentence in verdicts["sentence"]:
-        typer.echo(sentence)
+        say(sentence)
 
 
 def _runs_of_one_study(store: ResultStore, plan: str | None) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import typer
 
-from mmer_lib.errors import InputError
+from mmer_lib.errors import InputError, printable
 
 LISTS = ("--models", "--pairs", "--set", "--only")  # take several values after one flag
 
@@ -64,8 +64,13 @@ def _command(error: typer.TyperException) -> str:
 
 def complain(message: str, status: int) -> int:
     """One line on standard error; the exit status."""
-    typer.echo(f"mmer: {' '.join(message.split())}", err=True)
+    say(f"mmer: {' '.join(message.split())}", err=True)
     return status
+
+
+def say(text: object, err: bool = False) -> None:
+    """Print lines. Names in them come from files of others: a terminal must show, not obey them."""
+    typer.echo(printable(str(text), lines=True), err=err)
 
 
 def repeat_flags(arguments: Sequence[str], flags: Iterable[str] = LISTS) -> list[str]:

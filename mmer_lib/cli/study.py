@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmer_lib.cli.shell import app, complain, example
+from mmer_lib.cli.shell import app, complain, example, say
 from mmer_lib.cli.tables import verdict_table
 
 if TYPE_CHECKING:
@@ -49,15 +49,15 @@ def _describe_study(done: Study) -> None:
     from mmer_lib.book import build_book
 
     book = build_book(done.folder, figures=done.figures)
-    typer.echo(f"\nbook       {_short(book.index)}  (open it in a browser)")
-    typer.echo(f"notebooks  {_short(done.folder / 'notebooks')}  (open them with `make lab`)")
-    typer.echo(f"figures    {_short(done.figures)}")
-    typer.echo(f"store      {_short(done.store)}")
+    say(f"\nbook       {_short(book.index)}  (open it in a browser)")
+    say(f"notebooks  {_short(done.folder / 'notebooks')}  (open them with `make lab`)")
+    say(f"figures    {_short(done.figures)}")
+    say(f"store      {_short(done.store)}")
     if done.verdicts:
         import pandas as pd
 
-        typer.echo(f"verdicts   {_short(done.verdicts)}\n")
-        typer.echo(verdict_table(pd.read_csv(done.verdicts)))
+        say(f"verdicts   {_short(done.verdicts)}\n")
+        say(verdict_table(pd.read_csv(done.verdicts)))
 
 
 def _short(path: Path) -> Path:

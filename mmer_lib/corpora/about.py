@@ -47,7 +47,7 @@ def read_about(path: Path) -> dict[str, Any]:
     _check_names(file, about)
     for modality, recipe in about["recipe"].items():
         _check_recipe(f"{file}: recipe of {modality}", recipe)
-    return about  # type: ignore[no-any-return]
+    return about
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

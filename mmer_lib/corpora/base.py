@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mmer_lib.errors import InputError, unknown
+from mmer_lib.errors import InputError, printable, unknown
 from mmer_lib.features.base import Clip
 
 if TYPE_CHECKING:
@@ -354,6 +354,9 @@ def _check_corpus(corpus: Corpus) -> None:
         raise InputError(f"corpus {name!r} has no utterance")
     if len(corpus.classes) < 2:
         raise InputError(f"corpus {name!r}: {len(corpus.classes)} class given, at least 2 expected")
+    for word in (name, *corpus.classes):
+        if printable(word) != word:
+            raise InputError(f"corpus {name!r}: {word!r} holds a character that cannot be seen")
     if len(set(corpus.classes)) < len(corpus.classes) or "" in corpus.classes:
         raise InputError(f"corpus {name!r}: classes {corpus.classes}; each needs a name of its own")
     check_text(table, f"corpus {name!r}")

@@ -42,7 +42,7 @@ def read_csv(file: Path, **how: object) -> pd.DataFrame:
             f"{file} is not a readable CSV table: its lines have more cells than the first one has "
             f"names of columns"
         )
-    return table  # type: ignore[no-any-return]
+    return table
 
 
 def check_events(file: Path, corpus: Corpus) -> None:

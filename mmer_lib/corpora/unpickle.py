@@ -13,8 +13,8 @@ shape and as many bytes as these need, nothing else of the file.
 
 The file is mapped, not read: a large array stays on disk until it is used, and a length is
 compared with what is left of the file before anything is made. Memory is bounded by the size of
-the file, whatever numbers stand in it: what calls make anew (bytes of text, say) may be a few times as
-large as the file, all in all, and the program may have only so many steps.
+the file, whatever numbers stand in it: what calls make anew (bytes of text, say) may be a few times
+as large as the file, all in all, and the program may have only so many steps.
 """
 
 from __future__ import annotations

@@ -51,17 +51,11 @@ def _read_notebook(path: Path) -> Notebook:
     nbformat = import_nbformat()
     try:
         text = path.read_text(encoding="utf-8")
-        node = json.loads(text)
-        if (
-            not isinstance(node, dict)
-            or (node.get("nbformat"), node.get("nbformat_minor")) != _VERSION
-        ):
-            raise ValueError(f"expected format {_VERSION[0]}.{_VERSION[1]}: save it in JupyterLab")
-        if not all(isinstance(c, dict) and "id" in c for c in _listed(node.get("cells"))):
-            raise ValueError("expected cells with an id")
-        nbformat.validate(nbformat.from_dict(node))  # its reader would log what is wrong, and go on
+        content = json.loads(text)
+        _check_version(content)
+        nbformat.validate(nbformat.from_dict(content))  # its reader would but log what is wrong
         node = nbformat.v4.reads(text)
-    except (ValueError, RecursionError, nbformat.ValidationError) as error:
+    except (ValueError, TypeError, RecursionError, nbformat.ValidationError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path} is not a readable notebook: {reason}") from error
     cells = [c for c in node.cells if "parameters" in c.metadata.get("tags", [])]
@@ -70,10 +64,13 @@ def _read_notebook(path: Path) -> Notebook:
     return Notebook(path, node, read_parameters(cells[0].source, path.name))
 
 
-def _listed(given: Any) -> list[Any]:
-    if not isinstance(given, list):
-        raise ValueError("expected a list of cells")
-    return given
+def _check_version(content: Any) -> None:
+    """Cells have had names since 4.5; nbformat would invent some, with a warning."""
+    if not isinstance(content, dict) or not isinstance(content.get("cells"), list):
+        raise ValueError("it has no list of cells")
+    version = content.get("nbformat"), content.get("nbformat_minor")
+    if version != _VERSION or not all(isinstance(c, dict) and "id" in c for c in content["cells"]):
+        raise ValueError("expected format 4.5, whose cells have an id: save it in JupyterLab")
 
 
 def text_hash(text: str) -> str:
