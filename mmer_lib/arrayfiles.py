@@ -38,7 +38,7 @@ def open_array(file: Path) -> np.ndarray:
         raise InputError(f"{file} is missing: the folder is not whole")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of Python 2, whose headers are fine
+            warnings.simplefilter("ignore")  # headers of Python 2 are fine; shapes may overflow
             return np.lib.format.open_memmap(file, mode="r")
     except _DAMAGE as error:
         raise InputError(
@@ -88,7 +88,7 @@ def _members(archive: ZipFile, wanted: set[str] | None, packed: int) -> dict[str
 def _read_member(archive: ZipFile, member: ZipInfo) -> np.ndarray:
     """An array that is as large as its member; numpy would make room for any that is announced."""
     with archive.open(member) as stream, warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore")
         shape, dtype = _read_header(stream, member.filename)
         announced = math.prod(shape) * dtype.itemsize
         if announced != member.file_size - stream.tell():
