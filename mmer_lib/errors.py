@@ -93,7 +93,15 @@ def check_number(
 
 
 def check_path(name: str, given: object) -> Path:
-    """``given`` as a path if it is text or a path."""
-    if isinstance(given, str | os.PathLike):
-        return Path(given)
-    raise InputError(f"{name}={given!r}: the path of a file or folder expected")
+    """``given`` as a path if it is text or a path, and one that can be looked for."""
+    if not isinstance(given, str | os.PathLike):
+        raise InputError(f"{name}={given!r}: the path of a file or folder expected")
+    path = Path(given)
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return path
+    except (OSError, ValueError) as error:  # too long, a folder that is closed to us, a zero in it
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{name}={str(given)[:80]!r}: {reason}. Give another path") from error
+    return path

@@ -14,17 +14,20 @@ import os
 import resource
 import shutil
 import signal
+import struct
 import sys
 import tempfile
 import time
 import traceback
 import warnings
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
+from zlib import compress
 
 SECONDS = 5.0  # of computing, an input
 PATIENCE = 120.0  # seconds by the clock: what waits, for a pipe say, computes nothing
@@ -165,13 +168,88 @@ def limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
+# -- inputs that are chosen by the lines that they reach -------------------------------------------
+
+
+def pack(files: dict[str, bytes]) -> bytes:
+    """The files as one sequence of bytes, as atheris keeps its inputs."""
+    parts = (part for name, content in files.items() for part in (name.encode(), content))
+    return b"".join(struct.pack("<I", len(part)) + part for part in parts)
+
+
+def unpack(data: bytes) -> dict[str, bytes] | None:
+    """What was packed; None if it was cut or changed by another hand."""
+    parts, at = [], 0
+    while at < len(data):
+        if at + 4 > len(data):
+            return None
+        (length,) = struct.unpack_from("<I", data, at)
+        parts.append(data[at + 4 : at + 4 + length])
+        at += 4 + length
+    try:
+        names = [part.decode() for part in parts[::2]]
+    except UnicodeDecodeError:
+        return None
+    return dict(zip(names, parts[1::2], strict=True)) if len(parts) % 2 == 0 else None
+
+
+def try_guided(name: str, first: int, inputs: int) -> None:
+    """Spoil again what reached new lines of the library; ends the process with its report.
+
+    Atheris never returns: its last input prints the report and leaves.
+    """
+    import atheris
+
+    with atheris.instrument_imports(include=["mmer_lib"], enable_loader_override=False):
+        from readers import READERS
+
+        reader = READERS[name]
+        valid = reader.valid()
+        parent = Path(tempfile.mkdtemp(prefix="fuzz-", dir=_QUICK if _QUICK.is_dir() else None))
+        for i, files in enumerate(valid):  # imports what the reader imports when it is called
+            assert attempt(reader, files, parent / f"valid{i}").kind == "read"
+    report, before, began = Report(name), _peak(), time.monotonic()
+    limit_memory()
+
+    def one_input(data: bytes) -> None:
+        files = unpack(data)
+        if files:
+            at = time.process_time()
+            outcome = attempt(reader, files, parent / f"in{report.inputs}")
+            report.slowest = max(report.slowest, time.process_time() - at)
+            note(report, outcome, b64encode(compress(data)).decode()[:2000])
+        if report.inputs >= inputs:
+            report.peak = _peak()
+            report.grown, report.seconds = report.peak - before, time.monotonic() - began
+            shutil.rmtree(parent, ignore_errors=True)
+            print(json.dumps(asdict(report)), flush=True)
+            os._exit(0)
+
+    def spoil_more(data: bytes, largest: int, seed: int) -> bytes:
+        choose = Random(seed)
+        files = unpack(data) or choose.choice(valid)
+        return pack(reader.spoil(files, choose))[:largest]
+
+    seeds = parent / "seeds"
+    seeds.mkdir()
+    for i, files in enumerate(valid):
+        (seeds / str(i)).write_bytes(pack(files))
+    options = [f"-seed={first + 1}", "-max_len=1000000", "-rss_limit_mb=0", "-verbosity=0"]
+    atheris.Setup([sys.argv[0], *options, str(seeds)], one_input, custom_mutator=spoil_more)
+    atheris.Fuzz()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("reader")
     parser.add_argument("--inputs", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--guided", action="store_true")
     asked = parser.parse_args()
-    print(json.dumps(asdict(try_many(asked.reader, asked.first, asked.inputs))))
+    if asked.guided:
+        try_guided(asked.reader, asked.first, asked.inputs)
+    else:
+        print(json.dumps(asdict(try_many(asked.reader, asked.first, asked.inputs))))
 
 
 if __name__ == "__main__":

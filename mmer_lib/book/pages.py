@@ -113,7 +113,9 @@ class _NotebookWriter:
         outputs = "".join(self._outputs(cell))
         if outputs:
             outputs = f'<div class="outputs">\n{outputs}</div>\n'
-        return f'<div class="cell" id="{escape(cell.id)}">\n{code_block(cell.source)}{outputs}</div>\n'
+        return (
+            f'<div class="cell" id="{escape(cell.id)}">\n{code_block(cell.source)}{outputs}</div>\n'
+        )
 
     def _outputs(self, cell: Any) -> Iterator[str]:
         """HTML of each output of a code cell."""

@@ -114,13 +114,14 @@ def _is_number(given: Any) -> bool:
 def check_padding(
     path: Path, recipe: dict[str, dict[str, Any]], features: dict[str, Ragged]
 ) -> None:
-    """A padding frame has as many numbers as the frames have; a padded length holds all of them."""
+    """A padding frame has as many numbers as the frames have."""
     for modality in (m for m in MODALITIES if m in features and m in recipe):
         padding, width = recipe[modality].get("padding"), features[modality].width
         if padding is None:
             continue
         fits = isinstance(padding, list) and len(padding) == width and all(map(_is_number, padding))
-        if not fits or not np.isfinite(np.array(padding, np.float64).astype(np.float32)).all():
+        most = np.finfo(np.float32).max
+        if not fits or not all(abs(number) <= most for number in padding):
             raise InputError(
                 f"{path / 'corpus.json'}: padding of {modality} is not {width} finite numbers: "
                 f"{_AGAIN}"
