@@ -32,8 +32,10 @@ test-all: $(ENV) ## the same with the slow tests
 	$(MAKE) test
 	$(BIN)/pytest -m slow
 
+# For this machine alone: other machines cannot reach it, and other users lack the token in the
+# address that it prints. Notebooks run code, so that whoever reaches JupyterLab is the user.
 lab: $(ENV) ## JupyterLab on the notebooks
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab notebooks --ip=127.0.0.1
 
 refresh: $(ENV) ## run the quick study and write its outputs back into notebooks/
 	@$(BIN)/ruff format --quiet notebooks

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable
@@ -18,9 +19,40 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+# What a terminal obeys or hides instead of showing it: control characters, marks that turn the
+# direction of text or take no room, line ends of Unicode, halves of characters.
+_UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u180e\u200b\u200e\u200f"
+    "\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+_NAME = 200  # characters that are looked at of a name that is not known
+_LONGEST = (900, 300)  # characters that are kept of the beginning and of the end of a message
+
+
+def printable(text: str, lines: bool = False) -> str:
+    """``text`` with all that could fool a terminal or its reader as escapes; ``lines`` may stay.
+
+    >>> print(printable("red: \\x1b[31m"))
+    red: \\x1b[31m
+    """
+    return _UNSEEN.sub(lambda m: m[0] if lines and m[0] == "\n" else _escape(m[0]), text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
 
 class InputError(ValueError):
-    """A user's mistake, told in one line."""
+    """A user's mistake, told in one line.
+
+    Messages quote files of others: what a terminal would obey is escaped, and of what is endless
+    the middle is left out. The end stays, as it says what to do.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        told = _UNSEEN.sub(lambda m: " " if m[0] in "\n\r\t" else _escape(m[0]), message)
+        first, last = _LONGEST
+        super().__init__(told if len(told) <= first + last else f"{told[:first]} … {told[-last:]}")
 
 
 class Notice(UserWarning):
@@ -44,11 +76,11 @@ def unknown(kind: str, given: object, known: Iterable[object]) -> InputError:
     >>> str(unknown("corpus", "sintetic", ["synthetic", "mosi"]))
     "unknown corpus 'sintetic': did you mean 'synthetic'? Known: synthetic, mosi"
     """
-    names = [str(name) for name in known]
+    names, asked = [str(name) for name in known], str(given)[:_NAME]
     lower = {name.lower(): name for name in reversed(names)}
-    near = get_close_matches(str(given).lower(), list(lower), n=1, cutoff=0.6)
+    near = get_close_matches(asked.lower(), list(lower), n=1, cutoff=0.6)
     hint = f"did you mean {lower[near[0]]!r}? " if near else ""
-    return InputError(f"unknown {kind} {str(given)!r}: {hint}Known: {', '.join(names) or 'none'}")
+    return InputError(f"unknown {kind} {asked!r}: {hint}Known: {', '.join(names) or 'none'}")
 
 
 def check_whole(name: str, given: Any, at_least: int, at_most: float = math.inf) -> int:
@@ -79,7 +111,15 @@ def check_number(
 
 
 def check_path(name: str, given: object) -> Path:
-    """``given`` as a path if it is text or a path."""
-    if isinstance(given, str | os.PathLike):
-        return Path(given)
-    raise InputError(f"{name}={given!r}: the path of a file or folder expected")
+    """``given`` as a path if it is text or a path, and one that can be looked for."""
+    if not isinstance(given, str | os.PathLike):
+        raise InputError(f"{name}={given!r}: the path of a file or folder expected")
+    path = Path(given)
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return path
+    except (OSError, ValueError) as error:  # too long, a folder that is closed to us, a zero in it
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{name}={str(given)[:80]!r}: {reason}. Give another path") from error
+    return path

@@ -25,8 +25,6 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
-from zlib import error as ZlibError
 
 import numpy as np
 import pandas as pd
@@ -34,6 +32,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from mmer_lib import claims
+from mmer_lib.arrayfiles import unpack_arrays
 from mmer_lib.claims import beside, settle, writing
 from mmer_lib.errors import InputError, check_path, notify, unknown
 from mmer_lib.integrity import (
@@ -50,9 +49,9 @@ from mmer_lib.integrity import (
 FORMAT = 2
 STORED_PARTS = ("dev", "test")
 KEY = re.compile("[0-9a-f]{16}")
-_SORTED_BY = ["study", "configuration", "fold", "seed"]  # columns that every run has
+_SORTED_BY = {"study": str, "configuration": str, "fold": int, "seed": int}  # every run has them
 _DAMAGE = (  # what reading a damaged file may raise
-    OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, ZlibError, SafetensorError,
+    OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, SafetensorError,
 )  # fmt: skip
 SEMANTICS = 2  # raised when the same configuration would give other numbers than before
 
@@ -64,6 +63,18 @@ class StoredPredictions:
     ids: np.ndarray
     labels: np.ndarray
     probabilities: np.ndarray
+
+    def __post_init__(self) -> None:
+        kinds = [array.dtype.kind for array in (self.ids, self.labels, self.probabilities)]
+        shape = self.probabilities.shape
+        if len(shape) != 2 or {self.ids.shape, self.labels.shape} != {shape[:1]}:
+            raise InputError(
+                f"predictions of shapes {self.ids.shape}, {self.labels.shape}, {shape}"
+            )
+        if kinds[0] not in "UO" or kinds[1] not in "iu" or kinds[2] != "f":
+            raise InputError(
+                f"predictions of kinds {', '.join(kinds)}; text, integers, floats expected"
+            )
 
 
 class ResultStore:
@@ -97,7 +108,7 @@ class ResultStore:
     def _check_marker(self, marker: Path) -> None:
         try:
             found = json.loads(marker.read_text(encoding="utf-8"))["format"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{marker} is damaged: {self.path} is not a usable store") from error
         if found != FORMAT:
             raise InputError(
@@ -202,7 +213,9 @@ class ResultStore:
     def _read_run(self, key: str) -> dict[str, Any]:
         about = read_run(self.path / key)
         row = about.get("row")
-        if not isinstance(row, dict) or not row.keys() >= {*_SORTED_BY}:
+        if not isinstance(row, dict) or any(
+            type(row.get(column)) is not kind for column, kind in _SORTED_BY.items()
+        ):
             raise Damage(f"{RECORD} lacks the row of the table")
         return about
 
@@ -210,7 +223,7 @@ class ResultStore:
         """The names of a run's classes, in the order of its probabilities."""
         about = self.run(key)
         with self._told(key):
-            return list(about["classes"])
+            return [name + "" for name in about["classes"]]  # text, each
 
     def history(self, key: str) -> pd.DataFrame:
         """One row an epoch of a run."""
@@ -221,13 +234,10 @@ class ResultStore:
         """What a run said of the utterances of its ``dev`` or ``test`` part."""
         if part not in STORED_PARTS:
             raise unknown("part", part, STORED_PARTS)
-        with (
-            self._opened(key, "predictions.npz") as content,
-            np.load(content, allow_pickle=False) as arrays,
-        ):
-            return StoredPredictions(
-                arrays[f"{part}_ids"], arrays[f"{part}_labels"], arrays[f"{part}_probabilities"]
-            )
+        names = [f"{part}_{name}" for name in ("ids", "labels", "probabilities")]
+        with self._opened(key, "predictions.npz") as content:
+            arrays = unpack_arrays(content, names)
+            return StoredPredictions(*(arrays[name] for name in names))
 
     def weights(self, key: str) -> dict[str, np.ndarray]:
         """The parameters of a run's kept epoch, by name."""
@@ -293,7 +303,7 @@ class ResultStore:
             raise InputError(f"{self.path} holds no finished run yet: run `mmer sweep` first")
         table = pd.DataFrame(rows)
         if keys is None:
-            table = table.sort_values(_SORTED_BY)
+            table = table.sort_values(list(_SORTED_BY))
         if left_out:
             table.attrs["left_out"] = left_out
             notify(f"{told}. Left out of this table: {self.remedy}")

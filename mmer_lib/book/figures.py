@@ -94,7 +94,8 @@ def _saved_by(source: str, folder: Path) -> list[Path]:
     calls = [n for n in ast.walk(ast.parse("\n".join(lines))) if isinstance(n, ast.Call)]
     names = [c.args[1] for c in calls if ast.unparse(c.func) == "plots.save" and len(c.args) > 1]
     patterns = (_pattern(name) for name in names)
-    return [path for pattern in patterns if pattern for path in sorted(folder.glob(pattern))]
+    plain = [p for p in patterns if p and "/" not in p and "\\" not in p]  # stay in the folder
+    return [path for pattern in plain for path in sorted(folder.glob(pattern))]
 
 
 def _pattern(name: ast.expr) -> str:

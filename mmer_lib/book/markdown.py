@@ -54,8 +54,12 @@ class PageRenderer(IPythonRenderer):
         self.name, self.place = name, place
         self.sections: list[Section] = []
 
-    def render(self, source: str) -> str:
-        """HTML of a markdown cell or file; its text is kept for the search."""
+    def render(self, source: str, raw: bool = True) -> str:
+        """HTML of a markdown cell or file; its text is kept for the search.
+
+        Without ``raw`` HTML in it becomes text: what a cell displays may come from data.
+        """
+        self._escape = not raw
         before = len(self.sections)
         html = MarkdownWithMath(renderer=self).render(source)
         above, *below = re.split(r"<h\d id=.*?</h\d>", html, flags=re.DOTALL)
@@ -121,7 +125,8 @@ class PageRenderer(IPythonRenderer):
         Raises ``InputError`` for one that is not a file here: a page asks for nothing.
         """
         path = self.place.source / unquote(url)
-        if urlsplit(url).scheme or not path.is_file():
+        inside = path.resolve().is_relative_to(self.place.source.resolve().parent)
+        if urlsplit(url).scheme or not inside or not path.is_file():
             raise InputError(f"{self.name}: no picture {url!r}: name a file beside the notebooks")
         kind = mimetypes.guess_type(path.name)[0] or "image/png"
         alt = plain_text(text) or (read_figure(path).alt if kind == "image/png" else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -105,14 +106,16 @@ class _NotebookWriter:
     def _cell(self, cell: Any) -> str:
         if cell.cell_type == "markdown":
             html = self.renderer.render(cell.source)
-            return f'<div class="prose" id="{cell.id}">\n{html}</div>\n'
+            return f'<div class="prose" id="{escape(cell.id)}">\n{html}</div>\n'
         if cell.cell_type != "code" or not cell.source.strip():
             return ""
         self.renderer.remember(cell.source)
         outputs = "".join(self._outputs(cell))
         if outputs:
             outputs = f'<div class="outputs">\n{outputs}</div>\n'
-        return f'<div class="cell" id="{cell.id}">\n{code_block(cell.source)}{outputs}</div>\n'
+        return (
+            f'<div class="cell" id="{escape(cell.id)}">\n{code_block(cell.source)}{outputs}</div>\n'
+        )
 
     def _outputs(self, cell: Any) -> Iterator[str]:
         """HTML of each output of a code cell."""
@@ -139,14 +142,16 @@ class _NotebookWriter:
     def _bundle(self, data: Any, section: str) -> str:
         """The richest of the forms of an output that a page can show."""
         if EXPLORER in data:
+            if not re.fullmatch("[a-z]+", data[EXPLORER]["kind"]):  # the name of a script of ours
+                raise InputError(f"explorer of kind {data[EXPLORER]['kind']!r}: no such kind")
             self.kinds.add(data[EXPLORER]["kind"])
             return explorer_block(data[EXPLORER])
         if WIDGET in data:
             return _note(data.get("text/plain", ""))
         writers: dict[str, Callable[[str], str]] = {
             "text/html": partial(html_block, about=section),
-            "text/markdown": self.renderer.render,
-            "text/latex": self.renderer.render,
+            "text/markdown": partial(self.renderer.render, raw=False),
+            "text/latex": partial(self.renderer.render, raw=False),
             "text/plain": text_block,
         }
         return next((write(data[kind]) for kind, write in writers.items() if kind in data), "")

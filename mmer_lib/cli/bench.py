@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmer_lib.cli.shell import app, example
+from mmer_lib.cli.shell import app, example, say
 from mmer_lib.cli.stop import on_stop
 from mmer_lib.errors import InputError, check_whole, unknown
 
@@ -76,18 +76,18 @@ def bench(
     if figures is not None and figures.exists() and not figures.is_dir():
         raise InputError(f"--figures {figures}: that is a file, a folder expected")
     machine = describe_machine(device)
-    typer.echo("\n".join(f"{key}: {value}" for key, value in machine.items()))
+    say("\n".join(f"{key}: {value}" for key, value in machine.items()))
     report: dict[str, object] = {"machine": machine, "made": provenance()}
     on_stop(lambda: _what_is_measured(chosen, [*report], written))
     for part in chosen:
         table = PARTS[part](Settings(repeats, batch_size, device), _tell)
-        typer.echo(f"\n{part}\n{_shown(table)}")
+        say(f"\n{part}\n{_shown(table)}")
         report[part] = json.loads(table.to_json(orient="records", double_precision=15))
         if written is not None:  # after each, so that a long bench that is stopped leaves some
             _write(report, written)
         _draw(part, table, figures)
     if written is not None:
-        typer.echo(f"\n{written}")
+        say(f"\n{written}")
 
 
 def _write(report: dict[str, object], file: Path) -> None:
@@ -127,7 +127,7 @@ def _draw(part: str, table: pd.DataFrame, folder: Path | None) -> None:
     from mmer_lib import plots
 
     name, alt = FIGURES[part]
-    typer.echo(plots.save(getattr(plots, name)(table), name, folder, alt))
+    say(plots.save(getattr(plots, name)(table), name, folder, alt))
 
 
 def _shown(table: pd.DataFrame) -> str:
@@ -138,4 +138,4 @@ def _shown(table: pd.DataFrame) -> str:
 
 
 def _tell(text: str) -> None:
-    typer.echo(text, err=True)
+    say(text, err=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mmer_lib.cli.shell import app, example
+from mmer_lib.cli.shell import app, example, say
 from mmer_lib.cli.stop import on_stop
 
 
@@ -26,4 +26,4 @@ def book(
     on_stop(lambda: f"{run / 'book'} is as it was before; the same command writes it anew")
     written = build_book(run)
     size = sum(file.stat().st_size for file in written.files)
-    typer.echo(f"{written.index}  ({len(written.files)} pages, {size / 1e6:.1f} MB)")
+    say(f"{written.index}  ({len(written.files)} pages, {size / 1e6:.1f} MB)")

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from mmer_lib.cli.describe import blocks_fit, describe
-from mmer_lib.cli.shell import corpus_app, example
+from mmer_lib.cli.shell import corpus_app, example, say
 from mmer_lib.cli.stop import on_stop
-from mmer_lib.errors import InputError, unknown
+from mmer_lib.errors import InputError, printable, unknown
 
 _FEATURES = "FEATURES"
 _FEATURES_HELP = "NAME[,OPTION=VALUE...] as `mmer corpus features` lists, or none."
@@ -75,10 +75,10 @@ def make_corpus(
     else:
         made = CORPORA[name](**read_options(name, given))
         made.save(dest)
-    typer.echo(f"{dest}: {len(made)} utterances, {', '.join(made.modalities)}")
+    say(f"{dest}: {len(made)} utterances, {', '.join(made.modalities)}")
     for note in made.notes:
-        typer.echo(f"note: {note}")
-    typer.echo(f"Look at it with `mmer corpus info {dest}`")
+        say(f"note: {printable(note)}")
+    say(f"Look at it with `mmer corpus info {dest}`")
 
 
 def _what_is_kept(dest: Path, cache: Path | None) -> str:
@@ -138,7 +138,7 @@ def show_corpus(
     from mmer_lib.corpora import load_corpus
 
     for block in describe(load_corpus(corpus), folds, blocks_fit(sys.stdout)):
-        typer.echo(block + "\n")
+        say(block + "\n")
 
 
 @corpus_app.command("list", epilog=example("mmer corpus list"))
@@ -150,15 +150,15 @@ def list_corpora() -> None:
 
     for name, source in CORPORA.items():
         known = corpus_options(name)
-        typer.echo(f"{name}: {(source.__doc__ or '').splitlines()[0].replace('``', '')}")
-        typer.echo(f"    mmer corpus make {name} {'SOURCE ' if 'path' in known else ''}DEST")
+        say(f"{name}: {(source.__doc__ or '').splitlines()[0].replace('``', '')}")
+        say(f"    mmer corpus make {name} {'SOURCE ' if 'path' in known else ''}DEST")
         flags = [f"--{k} {p.default or 'FOLDER'}" for k, p in known.items() if k in _TOLD]
         options = [f"{k}={p.default}" for k, p in known.items() if k not in (*PLACES, *FLAGS)]
         for lead, told in (("", flags), ("--set ", options)):
             if told:
                 indent = " " * (4 + len(lead))
                 text = fill(" ".join(told), 100, initial_indent=indent, subsequent_indent=indent)
-                typer.echo(f"    {lead}{text.lstrip()}")
+                say(f"    {lead}{text.lstrip()}")
 
 
 @corpus_app.command("features", epilog=example("mmer corpus features"))
@@ -169,8 +169,8 @@ def list_features() -> None:
     from mmer_lib.features.registry import EXTRACTORS, example
 
     for modality, kinds in EXTRACTORS.items():
-        typer.echo(f"--{modality}")
+        say(f"--{modality}")
         for name, kind in kinds.items():
-            typer.echo(f"  {name}: {(kind.__doc__ or '').splitlines()[0].replace('``', '')}")
-            typer.echo(fill(example(name, kind), 100, initial_indent="      ",
+            say(f"  {name}: {(kind.__doc__ or '').splitlines()[0].replace('``', '')}")
+            say(fill(example(name, kind), 100, initial_indent="      ",
                             subsequent_indent="      ", break_long_words=False))  # fmt: skip

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any
 
+from mmer_lib.errors import printable
+
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
@@ -36,7 +38,7 @@ def describe(data: Corpus, folds: int, blocks: bool = True) -> Iterator[str]:
     yield recipes(data)
     yield from fold_tables(data, folds)
     if data.notes:
-        yield "\n".join(f"note: {note}" for note in data.notes)
+        yield "\n".join(f"note: {printable(note)}" for note in data.notes)
 
 
 def _plain(table: pd.DataFrame) -> str:
@@ -146,7 +148,7 @@ def recipes(data: Corpus) -> str:
         about: dict[str, Any] = data.recipe.get(modality, {})
         padded = about.get("padded_length")
         longest = "" if padded is None else f", at most {padded} frames"
-        lines.append(f"{modality}: {about.get('features', 'not stated')}{longest}")
+        lines.append(f"{modality}: {printable(about.get('features', 'not stated'))}{longest}")
     lines += [f"hash of {part}: {digest}" for part, digest in data.hashes.items()]
     return "\n".join(lines)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mmer_lib.cli.shell import app, example
+from mmer_lib.cli.shell import app, example, say
 from mmer_lib.cli.stop import on_stop
 
 
@@ -29,8 +29,8 @@ def notebooks(
 
     on_stop(lambda: _what_is_there(student))
     made = write_student_edition(source or find_folder(), student)
-    typer.echo(f"{len(made)} notebooks without solutions in {student}")
-    typer.echo(f"next: jupyter lab {student}")
+    say(f"{len(made)} notebooks without solutions in {student}")
+    say(f"next: jupyter lab {student}")
 
 
 def _what_is_there(student: Path) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from mmer_lib.cli import options
 from mmer_lib.cli.runs import choose_configurations
-from mmer_lib.cli.shell import app, example
+from mmer_lib.cli.shell import app, example, say
 from mmer_lib.errors import InputError, check_number, check_whole
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ def plan(
     sample = outlook.Sample(data, sizes, batch_size, pool)
     measured = _measure(studies, sample, bench)
     told = outlook.foresee(studies, measured, counts, conditions, epochs)
-    typer.echo(_shown(told, counts))
-    typer.echo(_assumed(epochs, sample, conditions))
+    say(_shown(told, counts))
+    say(_assumed(epochs, sample, conditions))
     if written is not None:
         _keep(written, sample, measured, told)
     if figures is not None:
@@ -127,7 +127,7 @@ def _measure(studies: Sequence[Study], sample: Sample, bench: Path | None) -> pd
 
 
 def _tell(text: str) -> None:
-    typer.echo(text, err=True)
+    say(text, err=True)
 
 
 # -- what is printed -------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ def _keep(file: Path, sample: Sample, measured: pd.DataFrame, told: pd.DataFrame
         "studies": rows(told),
     }
     file.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    typer.echo(f"\n{file}")
+    say(f"\n{file}")
 
 
 def _draw(
@@ -224,4 +224,4 @@ def _draw(
     from mmer_lib.schedule import WORKERS as COUNTS
 
     table = outlook.foresee(studies, measured, COUNTS, conditions, epochs)
-    typer.echo(plots.save(plots.scaling(table), "scaling", folder, ALT))
+    say(plots.save(plots.scaling(table), "scaling", folder, ALT))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmer_lib.cli import options
-from mmer_lib.cli.shell import app, example
+from mmer_lib.cli.shell import app, example, say
 from mmer_lib.cli.stop import on_stop
 from mmer_lib.cli.tables import score_table, verdict_table
 from mmer_lib.errors import InputError, unknown
@@ -98,12 +98,12 @@ def sweep(
     kept = ResultStore(store)
     on_stop(lambda: _how_far(keys, kept))
     runs = run_plan(plan, kept, jobs, repair=repair, scheduler=scheduler)
-    typer.echo(score_table(stats.summary(runs, metric), metric))
+    say(score_table(stats.summary(runs, metric), metric))
     drawn = worst_leakage(data.folds(protocol, folds))
-    typer.echo(f"\nIn the worst fold ({protocol}) {drawn.sentence()}")
+    say(f"\nIn the worst fold ({protocol}) {drawn.sentence()}")
     pairs = [f"{a}:{b}" for a, b in stats.planned_pairs(runs["configuration"].unique())]
     if pairs:
-        typer.echo(f"\nNext: mmer compare {store} --pairs {' '.join(pairs)}")
+        say(f"\nNext: mmer compare {store} --pairs {' '.join(pairs)}")
 
 
 def _how_far(keys: list[str], store: ResultStore) -> str:
@@ -155,11 +155,11 @@ def compare(
     estimand = "new data" if runs["fold"].nunique() > 1 else "new seeds"
     verdicts = stats.compare_planned(runs, wanted, metric, margin, alpha, estimand)
     if as_json:
-        typer.echo(verdicts.to_json(orient="records", indent=1, double_precision=15))
+        say(verdicts.to_json(orient="records", indent=1, double_precision=15))
         return
-    typer.echo(verdict_table(verdicts) + "\n")
+    say(verdict_table(verdicts) + "\n")
     for sentence in verdicts["sentence"]:
-        typer.echo(sentence)
+        say(sentence)
 
 
 def _runs_of_one_study(store: ResultStore, plan: str | None) -> pd.DataFrame:

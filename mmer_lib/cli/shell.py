@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from mmer_lib.errors import InputError, Notice
+from mmer_lib.errors import InputError, Notice, printable
 
 LISTS = (
     "--models",
@@ -91,10 +91,15 @@ def _command(error: typer.TyperException) -> str:
 
 def complain(message: str, status: int, details: Iterable[str] = ()) -> int:
     """One line on standard error, and one for each of ``details``; the exit status."""
-    typer.echo(f"mmer: {' '.join(message.split())}", err=True)
+    say(f"mmer: {' '.join(message.split())}", err=True)
     for detail in details:
-        typer.echo(f"  {detail}", err=True)
+        say(f"  {detail}", err=True)
     return status
+
+
+def say(text: object, err: bool = False) -> None:
+    """Print lines. Names in them come from files of others: a terminal must show, not obey them."""
+    typer.echo(printable(str(text), lines=True), err=err)
 
 
 def repeat_flags(arguments: Sequence[str], flags: Iterable[str] = LISTS) -> list[str]:

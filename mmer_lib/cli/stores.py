@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mmer_lib.cli.shell import example, store_app
+from mmer_lib.cli.shell import example, say, store_app
 
 _STORE = Annotated[Path, typer.Argument(help="A result store, of `mmer sweep` or a study.")]
 
@@ -25,12 +25,12 @@ def list_runs(store: _STORE) -> None:
     opened = ResultStore(store, create=False)
     table = describe_store(opened)
     if table.empty:
-        typer.echo(f"{store} holds no run yet. Next: mmer sweep CORPUS --store {store}")
+        say(f"{store} holds no run yet. Next: mmer sweep CORPUS --store {store}")
         return
     width = table["plan"].str.len().max()
-    typer.echo(table.assign(plan=table["plan"].str.ljust(width)).to_string(index=False))
+    say(table.assign(plan=table["plan"].str.ljust(width)).to_string(index=False))
     if opened.damaged():
-        typer.echo(f"\nDamaged runs are in it. Next: mmer store verify {store}")
+        say(f"\nDamaged runs are in it. Next: mmer store verify {store}")
 
 
 @store_app.command("verify", epilog=example("mmer store verify runs/quick/store"))
@@ -46,13 +46,13 @@ def verify_runs(store: _STORE) -> int:
     opened = ResultStore(store, create=False)
     found = [*verify(opened), *verify_notes(opened)]
     for one in found:
-        typer.echo(one.sentence())
+        say(one.sentence())
     n, damaged = len(opened.keys()), sum(one.mend for one in found)
     runs = f"{n} {'run' if n == 1 else 'runs'}"
     if damaged:
-        typer.echo(f"\n{store}: {damaged} of {runs} damaged. Next: {opened.remedy}", err=True)
+        say(f"\n{store}: {damaged} of {runs} damaged. Next: {opened.remedy}", err=True)
     elif not found:
-        typer.echo(f"{store}: {runs}, all whole" if n else f"{store} holds no run yet")
+        say(f"{store}: {runs}, all whole" if n else f"{store} holds no run yet")
     return 1 if found else 0
 
 
@@ -70,10 +70,10 @@ def repair_runs(store: _STORE) -> None:
     found = list(verify(opened))
     moved = set_aside(opened, [one.key for one in found if one.mend])
     for one in found:
-        typer.echo(one.sentence())
+        say(one.sentence())
     if not moved:
-        typer.echo(f"{store}: nothing to mend")
+        say(f"{store}: nothing to mend")
         return
     runs = "1 run" if len(moved) == 1 else f"{len(moved)} runs"
-    typer.echo(f"\n{runs} moved to {moved[0].parent}")
-    typer.echo("Next: the sweep or study that made them, once more")
+    say(f"\n{runs} moved to {moved[0].parent}")
+    say("Next: the sweep or study that made them, once more")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmer_lib.cli.shell import app, complain, example
+from mmer_lib.cli.shell import app, complain, example, say
 from mmer_lib.cli.stop import on_stop
 from mmer_lib.cli.tables import verdict_table
 
@@ -55,7 +55,7 @@ def study(
     except StudyError as error:
         return complain(f"{error}. {told.kept()}", 1)
     if told.current:
-        typer.echo(f"\n{len(told.current)} were up to date: --fresh executes them again")
+        say(f"\n{len(told.current)} were up to date: --fresh executes them again")
     _describe_study(done)
     return 0
 
@@ -70,7 +70,7 @@ class Told:
 
     def __call__(self, line: str) -> None:
         """Show a line."""
-        typer.echo(line)
+        say(line)
         stem, _, what = line.partition(" … ")
         if what == "up to date":
             self.current.append(stem)
@@ -89,15 +89,15 @@ def _describe_study(done: Study) -> None:
     from mmer_lib.book import build_book
 
     book = build_book(done.folder, figures=done.figures)
-    typer.echo(f"\nbook       {_short(book.index)}  (open it in a browser)")
-    typer.echo(f"notebooks  {_short(done.folder / 'notebooks')}  (open them with `make lab`)")
-    typer.echo(f"figures    {_short(done.figures)}")
-    typer.echo(f"store      {_short(done.store)}")
+    say(f"\nbook       {_short(book.index)}  (open it in a browser)")
+    say(f"notebooks  {_short(done.folder / 'notebooks')}  (open them with `make lab`)")
+    say(f"figures    {_short(done.figures)}")
+    say(f"store      {_short(done.store)}")
     if done.verdicts:
         import pandas as pd
 
-        typer.echo(f"verdicts   {_short(done.verdicts)}\n")
-        typer.echo(verdict_table(pd.read_csv(done.verdicts)))
+        say(f"verdicts   {_short(done.verdicts)}\n")
+        say(verdict_table(pd.read_csv(done.verdicts)))
 
 
 def _short(path: Path) -> Path:

@@ -227,8 +227,11 @@ def _crema_sexes(root: Path) -> dict[str, str]:
     file = root / "VideoDemographics.csv"
     if not file.is_file():
         return {}
-    with file.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
-        rows = list(csv.DictReader(line for line in lines if line.strip()))
+    try:
+        with file.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+            rows = list(csv.DictReader(line for line in lines if line.strip()))
+    except (OSError, csv.Error) as error:
+        raise InputError(f"{file} is not a readable CSV table: {error}") from error
     return {r["ActorID"]: r["Sex"].lower() for r in rows if r.get("ActorID") and r.get("Sex")}
 
 

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mmer_lib.errors import InputError, unknown
+from mmer_lib.errors import InputError, printable, unknown
 from mmer_lib.features.base import Clip
 
 if TYPE_CHECKING:
@@ -65,8 +65,10 @@ class Ragged:
                 f"Ragged: offsets must run from 0 to the {len(self.values)} frames there are, "
                 f"not from {self.offsets[0]} to {self.offsets[-1]}"
             )
-        if np.any(np.diff(self.offsets) < 0):
+        if np.any(self.offsets[1:] < self.offsets[:-1]):
             raise InputError("Ragged: offsets must never fall")
+        if not self.width:
+            raise InputError("Ragged: frames of no feature; at least one expected")
 
     @classmethod
     def from_list(cls, sequences: Sequence[np.ndarray], width: int) -> Ragged:
@@ -181,7 +183,21 @@ class Corpus:
         one = found.iloc[0]
         end = None if pd.isna(one["end"]) else float(one["end"])
         half = "" if pd.isna(one["half"]) else str(one["half"])
-        return Clip(self.media / str(one["path"]), float(one["start"]), end, half)
+        return Clip(self._medium(str(one["path"])), float(one["start"]), end, half)
+
+    def _medium(self, name: str) -> Path:
+        """A file below ``media``.
+
+        Links that lead elsewhere are followed where the media are the user's own: releases are
+        spread over disks so. Media that came inside the corpus folder may be somebody else's, and
+        a link in them must not make this user's files part of what he shows around.
+        """
+        assert self.media is not None
+        file = self.media / name
+        came_along = self.path is not None and self.media.is_relative_to(self.path)
+        if came_along and not file.resolve().is_relative_to(self.media.resolve()):
+            raise InputError(f"{file} leads out of {self.media}: its media must lie in the corpus")
+        return file
 
     def require(self, modalities: Iterable[str]) -> None:
         """Raise ``InputError`` unless all ``modalities`` are there."""
@@ -338,6 +354,14 @@ def _check_corpus(corpus: Corpus) -> None:
         raise InputError(f"corpus {name!r} has no utterance")
     if len(corpus.classes) < 2:
         raise InputError(f"corpus {name!r}: {len(corpus.classes)} class given, at least 2 expected")
+    for word in (name, *corpus.classes):
+        if printable(word) != word:
+            raise InputError(f"corpus {name!r}: {word!r} holds a character that cannot be seen")
+    if len(set(corpus.classes)) < len(corpus.classes) or "" in corpus.classes:
+        raise InputError(f"corpus {name!r}: classes {corpus.classes}; each needs a name of its own")
+    check_text(table, f"corpus {name!r}")
+    if (table["id"].isna() | (table["id"] == "")).any():
+        raise InputError(f"corpus {name!r}: an utterance has no id")
     if table["id"].duplicated().any():
         twice = table["id"][table["id"].duplicated()].iloc[0]
         raise InputError(f"corpus {name!r}: utterance id {twice!r} appears twice; ids are unique")
@@ -366,6 +390,23 @@ def _check_corpus(corpus: Corpus) -> None:
         _check_parts(split, f"the split column of corpus {name!r}")
     if corpus.published is not None:
         _check_published(corpus.published, table["id"], name)
+
+
+def check_text(table: pd.DataFrame, where: str) -> None:
+    """Raise ``InputError`` for text that no CSV file can hold: halves of characters, zeros."""
+    for column in table.select_dtypes(exclude="number"):
+        written = "\n".join(map(str, table[column]))
+        if "\0" in written or not _is_unicode(written):
+            wrong = next(x for x in map(str, table[column]) if "\0" in x or not _is_unicode(x))
+            raise InputError(f"{where}: {column} {wrong[:80]!r} holds characters that do not exist")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_published(published: pd.DataFrame, ids: pd.Series, name: str) -> None:

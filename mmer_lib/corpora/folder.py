@@ -18,25 +18,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from mmer_lib.arrayfiles import open_array
+from mmer_lib.corpora.about import FORMAT, check_padding, read_about
 from mmer_lib.corpora.base import MODALITIES, RESERVED, Corpus, Ragged, blake2b, check_finite
+from mmer_lib.corpora.tables import check_clips, check_events, read_table
 from mmer_lib.errors import InputError
 
-FORMAT = 1
-_ABOUT: dict[str, tuple[type, type]] = {  # what corpus.json must hold: kind, and of its members
-    "name": (str, str), "classes": (list, str), "recipe": (dict, dict), "notes": (list, str),
-    "hashes": (dict, str), "tables": (dict, str), "arrays": (dict, list), "media": (str, str),
-}  # fmt: skip
+_TABLES = ("utterances.csv", "events.csv", "folds.csv", "clips.csv")  # that are read
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room left: of a disk, a quota, a file
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
-_WORDS: dict[type, str] = {str: "text", list: "a list", dict: "an object"}
-_TEXT_COLUMNS = dict.fromkeys(
-    ("id", "speaker", "dialogue", "session", "split", "text", "path", "half", RESERVED), str
-)
 
 
 @contextmanager
@@ -165,7 +158,7 @@ def read_corpus(path: Path) -> Corpus:
 
     Raises ``InputError`` if the folder is not a corpus or one of its files cannot be used.
     """
-    about = _read_about(path)
+    about = read_about(path)
     features = {m: open_features(path, m) for m in MODALITIES if m in about["hashes"]}
     table = read_table(path / "utterances.csv")
     content = table.pop(RESERVED).to_numpy(dtype=object) if RESERVED in table else None
@@ -184,6 +177,9 @@ def read_corpus(path: Path) -> Corpus:
     )
     _check_tables(path, about["tables"])
     _check_arrays(path, about["arrays"], about["hashes"], features)
+    check_padding(path, corpus.recipe, features)
+    check_events(path / "events.csv", corpus)
+    check_clips(path / "clips.csv", corpus)
     corpus.__dict__["hashes"] = about["hashes"]  # as recorded when it was written
     if content is not None:
         corpus.__dict__["content"] = content
@@ -192,6 +188,12 @@ def read_corpus(path: Path) -> Corpus:
 
 def _check_tables(path: Path, recorded: dict[str, str]) -> None:
     """Refuse tables changed by hand: the recorded hashes would vouch for other numbers."""
+    for name in _TABLES:
+        if (path / name).exists() and name not in recorded:
+            raise InputError(
+                f"{path / name} is not among the tables that corpus.json vouches for: make the "
+                f"corpus again"
+            )
     for name, digest in recorded.items():
         if not (path / name).is_file():
             raise InputError(f"{path / name} is missing: the corpus is not whole, make it again")
@@ -231,67 +233,3 @@ def open_features(path: Path, modality: str) -> Ragged:
         return Ragged(values, np.asarray(offsets))
     except InputError as error:
         raise InputError(f"{path}, {modality}: {error}. Make the corpus again") from error
-
-
-def _read_about(path: Path) -> dict:
-    file = path / "corpus.json"
-    if not file.is_file():
-        raise InputError(
-            f"{path} is not a corpus folder: it has no corpus.json. "
-            f"Make one with `mmer corpus make`; `mmer corpus list` names what can be made"
-        )
-    try:
-        about = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{file} is not readable JSON ({error}): make the corpus again") from error
-    _check_about(file, about)
-    return about
-
-
-def _check_about(file: Path, about: Any) -> None:
-    """Raise ``InputError`` unless a corpus.json has the members expected, of the right kinds."""
-    again = "make the corpus again"
-    if not isinstance(about, dict):
-        raise InputError(f"{file} holds no JSON object: {again}")
-    if about.get("format") != FORMAT:
-        raise InputError(
-            f"{file} has format {about.get('format')}, this version reads format {FORMAT}: {again}"
-        )
-    about.setdefault("arrays", {})  # not recorded: every array is hashed again
-    about.setdefault("media", "")
-    for key, (kind, inside) in _ABOUT.items():
-        if key not in about:
-            raise InputError(f"{file} lacks {key}: {again}")
-        given = about[key]
-        members = given.values() if isinstance(given, dict) else given
-        if not isinstance(given, kind) or not all(isinstance(x, inside) for x in members):
-            words = " of ".join(dict.fromkeys(_WORDS[k] for k in (kind, inside)))
-            raise InputError(f"{file}: {key} is not {words}: {again}")
-
-
-def read_table(file: Path) -> pd.DataFrame:
-    """A CSV file with ids and names kept as text, or ``InputError`` naming the file."""
-    if not file.is_file():
-        raise InputError(f"{file} is missing: the corpus is not whole, make it again")
-    try:
-        return pd.read_csv(file, dtype=_TEXT_COLUMNS, keep_default_na=False, na_values=[""])
-    except (ValueError, UnicodeDecodeError) as error:
-        line = str(error).splitlines()[0]
-        raise InputError(f"{file} is not a readable CSV table: {line}") from error
-
-
-def open_array(file: Path) -> np.ndarray:
-    """A ``.npy`` file, memory-mapped and never unpickled, or ``InputError`` naming the file."""
-    if not file.is_file():
-        raise InputError(f"{file} is missing: the folder is not whole")
-    try:
-        return np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        if "pickle" in str(error) or "object" in str(error):
-            reason = "it holds pickled Python objects, which could run code when read"
-        else:
-            reason = str(error).splitlines()[0]
-        raise InputError(
-            f"{file} is not a plain .npy array: {reason}. "
-            f"Save it with numpy.save(..., allow_pickle=False)"
-        ) from error

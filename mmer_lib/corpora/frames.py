@@ -19,17 +19,20 @@ of the name ``content`` is refused: corpus folders keep hashes of the frames und
 
 from __future__ import annotations
 
+import os
 from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from mmer_lib.arrayfiles import open_array
 from mmer_lib.corpora.arrays import INTEGERS, TEXT, Archive, expect_features, open_archive
 from mmer_lib.corpora.base import MODALITIES, Corpus, Ragged
-from mmer_lib.corpora.folder import open_array
+from mmer_lib.corpora.tables import read_csv
 from mmer_lib.errors import InputError, check_path, unknown
 
+_LONGEST_NAME = 250  # bytes, of an id with .npy behind it
 COLUMNS = ("speaker", "dialogue", "split", "text")  # optional ones
 
 
@@ -56,7 +59,8 @@ def frames(path: str | Path) -> Corpus:
 def _from_folder(folder: Path) -> Corpus:
     table, classes = _finish_table(_read_csv(folder / "utterances.csv"), folder / "utterances.csv")
     for name in table["id"]:
-        if Path(name).name != name or name in (".", "..") or "\\" in name or "\0" in name:
+        plain = Path(name).name == name and name not in (".", "..") and "\\" not in name
+        if not plain or "\0" in name or len(os.fsencode(name)) > _LONGEST_NAME:
             raise InputError(
                 f"{folder / 'utterances.csv'}: id {name!r} is not a plain file name, so "
                 f"{name}.npy would leave its folder; use letters, digits, - and _"
@@ -78,11 +82,7 @@ def _read_csv(file: Path) -> pd.DataFrame:
     """Everything as text; an empty cell is empty text."""
     if not file.is_file():
         raise InputError(f"{file} is missing; expected a table with the columns id and label")
-    try:
-        return pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (ValueError, UnicodeDecodeError) as error:
-        line = str(error).splitlines()[0]
-        raise InputError(f"{file} is not a readable CSV table: {line}") from error
+    return read_csv(file, dtype=str, keep_default_na=False).fillna("")  # of lines cut short
 
 
 def _check_subfolders(folder: Path) -> None:

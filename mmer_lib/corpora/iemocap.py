@@ -68,7 +68,7 @@ _WORDS = {  # what a rater may say -> the release's code
 _HEAD = re.compile(r"\[\s*([\d.]+)\s*-\s*([\d.]+)\s*\]\s+(\S+)\s+(\S+)\s+\[([^\]]*)\]\s*$")
 _ID = re.compile(r"(Ses\d\d)([FM])_(impro|script)\w*_([FM])[0-9X]+")
 _RATER = re.compile(r"C-E\w*:([^(]*)")  # C-F and C-M are the actors' ratings of themselves
-_SAID = re.compile(r"(Ses\w+)\s*(?:\[[^\]]*\])?\s*:(.*)")
+_SAID = re.compile(r"(Ses\w+)\s*(?:\[[^\]]*\]\s*)?:(.*)")
 _SETTING = {"impro": "improvisation", "script": "script"}
 _DEFAULTS = Extraction()
 
@@ -247,6 +247,8 @@ def _read_head(line: str, where: str, session: Path) -> _Rated:
         times = float(start), float(end)
     except (AttributeError, ValueError) as error:
         raise InputError(f"{where}: {line.strip()!r} is not as expected: {_EXAMPLE}") from error
+    if not all(map(math.isfinite, (*times, valence, activation, dominance))):
+        raise InputError(f"{where}: {line.strip()!r} holds a number that is not finite")
     if not times[0] < times[1]:
         raise InputError(f"{where}: {name} ends at {end} s, but begins at {start} s")
     if not _ID.fullmatch(name):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmer_lib.corpora.base import MODALITIES, Corpus, check_finite
+from mmer_lib.corpora.base import MODALITIES, Corpus, check_finite, check_text
 from mmer_lib.corpora.folder import (
     ArrayWriter,
     new_folder,
@@ -130,7 +130,8 @@ def build_corpus(listing: Listing, dest: str | Path, extraction: Extraction) -> 
 
 
 def _check_names(listing: Listing) -> None:
-    """Refuse media whose names cannot be written into a table."""
+    """Refuse media whose names, and words, that cannot be written into a table."""
+    check_text(listing.utterances, f"corpus {listing.name!r}")
     for clip in (clip for clips in listing.clips.values() for clip in clips):
         try:
             str("" if clip is None or clip.path is None else clip.path).encode()

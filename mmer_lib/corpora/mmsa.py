@@ -29,7 +29,7 @@ by Python 3 in protocol 3 or later (before, its arrays are text and have to be t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,8 @@ class _Part:
     members: dict[str, Any]
 
     def __len__(self) -> int:
-        return len(_listed(self.members["id"]))
+        given = self.members["id"]
+        return given.size if isinstance(given, np.ndarray) else len(_listed(given))
 
     def where(self, name: str) -> str:
         """How messages call the member ``name``."""
@@ -168,7 +169,8 @@ class _Part:
             return given
         numbers = _listed(given)
         if all(isinstance(value, int | float | np.number) for value in numbers):
-            return np.array(numbers)
+            with suppress(OverflowError):  # a whole number beyond any float
+                return np.array(numbers)
         raise InputError(
             f"{self.where(name)}: {type(given).__name__} with other things than numbers in it; "
             f"expected an array"
@@ -193,7 +195,8 @@ def _text(value: Any) -> str | None:
         value = value.decode("utf-8", "replace")
     if not isinstance(value, str):
         return None
-    return value.encode("utf-8", "replace").decode("utf-8")  # lone surrogates cannot be written
+    written = value.encode("utf-8", "replace").decode("utf-8")  # lone surrogates cannot be
+    return written.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _open_parts(file: Path) -> list[_Part]:
@@ -203,15 +206,19 @@ def _open_parts(file: Path) -> list[_Part]:
         raise InputError(f"{file} holds a {type(given).__name__}; expected a dict of splits")
     for split in SPLITS:
         if not isinstance(given.get(split), dict):
-            names = ", ".join(map(repr, list(given)[:8])) or "nothing"
+            names = _named(given)
             raise InputError(f"{file} has no split {split!r}; it has {names}")
         for name in ("id", "regression_labels"):
             if name not in given[split]:
-                names = ", ".join(map(repr, list(given[split])[:20])) or "nothing"
-                raise InputError(f"{file}, {split} has no {name!r}; it has {names}")
+                raise InputError(f"{file}, {split} has no {name!r}; it has {_named(given[split])}")
         if not len(_listed(given[split]["id"])):
             raise InputError(f"{file}, {split} has no utterance; expected at least one")
     return [_Part(file, split, given[split]) for split in SPLITS]
+
+
+def _named(given: dict[Any, Any]) -> str:
+    """The first keys of a dict of others; a number among them may have no end."""
+    return ", ".join(repr(k)[:40] for k in list(given)[:20] if isinstance(k, str)) or "no names"
 
 
 # -- labels ----------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from mmer_lib.arrayfiles import open_array
 from mmer_lib.corpora.arrays import FLOATS, INTEGERS, expect
 from mmer_lib.corpora.base import (
     PARTS,
@@ -44,7 +45,6 @@ from mmer_lib.corpora.base import (
 from mmer_lib.corpora.folder import (
     ArrayWriter,
     new_folder,
-    open_array,
     read_corpus,
     write_tables,
 )

@@ -200,10 +200,26 @@ def _array(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
     return raw.view(plain).reshape(shape, order=order)
 
 
+def size_of_copy(made: Any) -> int:
+    """Bytes that an answer takes anew; an array that looks into the file takes none."""
+    if isinstance(made, np.ndarray):
+        return made.nbytes if made.flags.owndata or made.dtype.kind in "bO" else 0
+    if isinstance(made, np.generic):
+        return int(made.nbytes)
+    return len(made) if isinstance(made, bytes) else 0
+
+
 def _check_shape(shape: Any) -> None:
     fits = isinstance(shape, tuple) and len(shape) <= _DEPTH
     if not fits or not all(type(length) is int and 0 <= length < 1 << 48 for length in shape):
-        raise Refused(f"an array of shape {str(shape)[:80]}")
+        raise Refused(f"an array of shape {_shape_told(shape)}")
+
+
+def _shape_told(shape: Any) -> str:
+    """A shape in a message: of what is none only the kind, as its text may be endless."""
+    if isinstance(shape, tuple) and all(isinstance(length, int | float) for length in shape):
+        return str(shape)[:80]
+    return f"that is {told(shape)}"
 
 
 def _buffer(data: Any) -> np.ndarray:

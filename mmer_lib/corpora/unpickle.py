@@ -13,7 +13,8 @@ shape and as many bytes as these need, nothing else of the file.
 
 The file is mapped, not read: a large array stays on disk until it is used, and a length is
 compared with what is left of the file before anything is made. Memory is bounded by the size of
-the file, whatever numbers stand in it.
+the file, whatever numbers stand in it: what calls make anew (bytes of text, say) may be a few times
+as large as the file, all in all, and the program may have only so many steps.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from mmer_lib.corpora.rebuild import (
     Refused,
     array_of_state,
     plain,
+    size_of_copy,
     told,
     tuple_of,
     word,
@@ -44,6 +46,8 @@ from mmer_lib.errors import InputError
 
 _QUOTED = re.compile(r"""['"](?:[ -\[\]-~]|\\[\\'"nrt]|\\x[0-9a-f]{2})*['"]""")
 _SMALL = 4096  # bytes; what is longer stays in the mapped file
+_STEPS = 5_000_000  # opcodes: a container of one byte takes a hundred in memory
+_COPIES = 8  # times the file's size that calls may make: a place in an array of objects has 8 bytes
 
 
 def load_plain(path: Path) -> Any:
@@ -85,10 +89,11 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []  # heights of the stack
         self.memo: dict[int, Any] = {}
+        self.left = _COPIES * (len(raw) + _SMALL)  # bytes that calls may still make
 
     def run(self) -> Any:
         """The value on the stack when the program stops."""
-        while True:
+        for _ in range(_STEPS):
             code = self.take(1)
             if code == pickle.STOP:
                 return plain(self.pop())
@@ -98,6 +103,7 @@ class _Machine:
                 _OPCODES[code](self)
             except (ValueError, OverflowError, MemoryError) as error:
                 raise Refused(f"{_opcode(code)} comes with a value that cannot be") from error
+        raise Refused(f"it takes more than {_STEPS:,} steps")
 
     # bytes of the file
 
@@ -198,7 +204,7 @@ class _Machine:
         answer = CALLS.get(called.name.rpartition(".")[2])
         if answer is None:
             raise Refused(f"it calls {called.name!r}")
-        self.push(answer(arguments))
+        self.push(self.pay_for(answer(arguments)))
 
     def build(self) -> None:
         """Give an array or a dtype its state."""
@@ -207,12 +213,19 @@ class _Machine:
             target.set(state)
             self.push(target)
         elif isinstance(target, Pending):
-            array = array_of_state(state)
+            array = self.pay_for(array_of_state(state))
             for slot in target.slots:
                 self.memo[slot] = array
             self.push(array)
         else:
             raise Refused(f"it sets the state of {told(target)}")
+
+    def pay_for(self, made: Any) -> Any:
+        """What a call made, if the file is large enough for as many copies of its content."""
+        self.left -= size_of_copy(made)
+        if self.left < 0:
+            raise Refused("it makes the same content again and again")
+        return made
 
     def blob(self, n: int) -> None:
         """Bytes; many of them stay in the file."""

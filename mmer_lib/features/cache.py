@@ -93,12 +93,13 @@ def _versions() -> dict[str, str]:
 
 
 class TrackCache:
-    """The tracks of one recipe, in ``folder``/features/<recipe>.
+    """The tracks of one recipe, of ``width`` features, in ``folder``/features/<recipe>.
 
     Raises ``InputError`` if the folder cannot be made or written.
     """
 
-    def __init__(self, folder: Path, recipe: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, recipe: Mapping[str, Any], width: int) -> None:
+        self.width = width
         self.folder = folder / "features" / recipe_digest(recipe)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -113,10 +114,19 @@ class TrackCache:
 
         try:
             arrays = load_file(self._file(key))
-            spans = arrays.get("spans")
-            return Track(arrays["values"], arrays["times"], spans, int(arrays["faceless"][0]))
-        except (SafetensorError, OSError, KeyError, InputError):
+            spans, faceless = arrays.get("spans"), arrays["faceless"]
+            track = Track(arrays["values"], arrays["times"], spans, int(faceless.reshape(-1)[0]))
+        except (SafetensorError, OSError, LookupError, TypeError, ValueError):  # InputError, too
             return None
+        return track if self._fits(track) else None
+
+    def _fits(self, track: Track) -> bool:
+        """Whether it is as it was put: frames of another width would move all that follow."""
+        kinds = track.times.dtype == np.float64 and (
+            track.spans is None or track.spans.dtype == np.int64
+        )
+        frames = track.values.shape[1] == self.width and 0 <= track.faceless <= len(track)
+        return kinds and frames and bool(np.isfinite(track.values).all())
 
     def put(self, key: str, track: Track) -> None:
         """Keep ``track`` under ``key``."""

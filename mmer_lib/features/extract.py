@@ -47,7 +47,7 @@ def extract(
     ``Unreadable`` instead of handing it out as a ``Failure``.
     """
     check_whole("jobs", jobs, at_least=1)
-    store = None if cache is None else TrackCache(cache, extractor.recipe())
+    store = None if cache is None else TrackCache(cache, extractor.recipe(), extractor.width)
     one = _extract_batch if extractor.batched else _extract_each
     rounds = _cut(clips, _WINDOW if extractor.batched else _ROUND)
     alone = jobs == 1 or extractor.batched

@@ -7,16 +7,19 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol
-from zipfile import BadZipFile
 
 import numpy as np
 
+from mmer_lib.arrayfiles import read_arrays
 from mmer_lib.errors import InputError
+
+_COUNT = re.compile(rb"0*[1-9][0-9]{0,17}")
 
 
 class WordTable(Protocol):
@@ -87,7 +90,7 @@ class _TextTable:
                 f"a line, or an .npz of words and vectors. Unpack or convert it"
             )
         parts = line.split()
-        if len(parts) == 2 and all(part.isdigit() and int(part) for part in parts):
+        if len(parts) == 2 and all(_COUNT.fullmatch(part) for part in parts):
             self.width = int(parts[1])
             return len(line), int(parts[0])
         self.width = 0
@@ -142,7 +145,8 @@ class _TextTable:
 
     def _numbers(self, word: bytes, text: bytes) -> np.ndarray:
         try:
-            vector = np.array([float(part) for part in text.split(b" ")], np.float32)
+            with np.errstate(over="ignore"):  # what overflows is infinite and told of below
+                vector = np.array([float(part) for part in text.split(b" ")], np.float32)
         except ValueError as error:
             reason = str(error)
         else:
@@ -165,19 +169,18 @@ class _ArrayTable:
     """An .npz of ``words`` (V,) text and ``vectors`` (V, F) numbers, in memory."""
 
     def __init__(self, path: Path) -> None:
-        try:
-            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                texts, vectors = arrays["words"], arrays["vectors"]
-        except KeyError as error:
-            raise InputError(f"{path}: arrays `words` and `vectors` expected; {error}") from error
-        except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(
-                f"{path}: cannot be read as an .npz of text `words` and numbers `vectors` "
-                f"without pickled objects: {reason}"
-            ) from error
+        arrays = read_arrays(path, ("words", "vectors"))
+        if len(arrays) < 2:
+            raise InputError(f"{path}: arrays `words` and `vectors` expected")
+        texts, vectors = arrays["words"], arrays["vectors"]
         self._check(path, texts, vectors)
-        self.vectors = vectors.astype(np.float32)
+        with np.errstate(over="ignore"):  # what overflows is infinite and told of
+            self.vectors = vectors.astype(np.float32)
+        if not np.isfinite(self.vectors).all():
+            raise InputError(
+                f"{path}: vectors hold NaN, infinity or what float32 cannot; finite numbers "
+                f"expected"
+            )
         self.entries, self.width = vectors.shape
         self.rows = {str(word): row for row, word in reversed(list(enumerate(texts)))}
         digest = blake2b(digest_size=16)
@@ -193,8 +196,6 @@ class _ArrayTable:
                 f"{path}: words are {texts.dtype} of shape {texts.shape}, vectors {vectors.dtype} "
                 f"of shape {vectors.shape}; expected text (V,) and numbers (V, F), not empty"
             )
-        if not np.isfinite(vectors).all():
-            raise InputError(f"{path}: vectors hold NaN or infinity; finite numbers expected")
 
     def find(self, word: str) -> np.ndarray | None:
         """(width,) float32; None if the file does not know ``word``."""

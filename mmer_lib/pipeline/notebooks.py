@@ -19,6 +19,9 @@ _METADATA = {
 }
 
 
+_VERSION = (4, 5)  # of the format: cells have names
+
+
 @dataclass(frozen=True)
 class Notebook:
     """A source notebook: nbformat's node, and the entries of its parameters cell."""
@@ -47,14 +50,27 @@ def read_notebooks(folder: Path) -> dict[str, Notebook]:
 def _read_notebook(path: Path) -> Notebook:
     nbformat = import_nbformat()
     try:
-        node = nbformat.read(path, as_version=4)
-    except (ValueError, AttributeError, nbformat.ValidationError) as error:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
+        _check_version(content)
+        nbformat.validate(nbformat.from_dict(content))  # its reader would but log what is wrong
+        node = nbformat.v4.reads(text)
+    except (ValueError, TypeError, RecursionError, nbformat.ValidationError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path} is not a readable notebook: {reason}") from error
     cells = [c for c in node.cells if "parameters" in c.metadata.get("tags", [])]
     if len(cells) != 1:
         raise InputError(f"{path}: {len(cells)} cells are tagged `parameters`, one is expected")
     return Notebook(path, node, read_parameters(cells[0].source, path.name))
+
+
+def _check_version(content: Any) -> None:
+    """Cells have had names since 4.5; nbformat would invent some, with a warning."""
+    if not isinstance(content, dict) or not isinstance(content.get("cells"), list):
+        raise ValueError("it has no list of cells")
+    version = content.get("nbformat"), content.get("nbformat_minor")
+    if version != _VERSION or not all(isinstance(c, dict) and "id" in c for c in content["cells"]):
+        raise ValueError("expected format 4.5, whose cells have an id: save it in JupyterLab")
 
 
 def text_hash(text: str) -> str:

@@ -67,7 +67,7 @@ def _literal(text: str) -> Any:
     for read in (json.loads, ast.literal_eval):
         try:
             return read(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, RecursionError, MemoryError):  # the last: nested deeply
             continue
     return {"true": True, "false": False}.get(text.lower())
 
@@ -79,7 +79,7 @@ def read_parameters(source: str, where: str) -> dict[str, Parameter]:
     """
     try:
         body, comments = ast.parse(source).body, _comments(source)
-    except (SyntaxError, tokenize.TokenError) as error:
+    except (ValueError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError) as error:
         raise InputError(f"{where}: its parameters cell is not Python: {error}") from error
     entries = [_read_entry(node, comments, where) for node in body]
     return {entry.name: entry for entry in entries}
@@ -90,7 +90,7 @@ def _read_entry(node: ast.stmt, comments: Mapping[int, str], where: str) -> Para
         case ast.AnnAssign(ast.Name(name), ast.Name(kind), ast.expr() as given) if kind in KINDS:
             try:
                 default = ast.literal_eval(given)
-            except ValueError:
+            except (ValueError, RecursionError, MemoryError):
                 default = None
             lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
             help_text = next((comments[n] for n in lines if n in comments), "")
@@ -151,7 +151,18 @@ def read_settings(
     return settings
 
 
+def _can_be_written(text: str) -> bool:
+    """Whether a notebook can hold it: bytes of a shell that are no text come as half characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _split_setting(text: str) -> tuple[str, str, str]:
+    if not _can_be_written(text):
+        raise InputError(f"--set {text!r}: bytes that are no UTF-8; expected text")
     left, equals, value = text.partition("=")
     target, dot, name = left.partition(".")
     if not (equals and dot and target and name):
