@@ -161,6 +161,7 @@ def run_plan(plan: Plan, store: ResultStore, jobs: int = 1, name: str = "sweep")
     runs = plan.runs()
     todo = [run for run in runs if run.key not in store]
     store.check_writable()
+    store.tidy()
     quiet = True if os.environ.get("TQDM_DISABLE") else None  # None: where there is no terminal
     done = len(runs) - len(todo)
     with tqdm(total=len(runs), initial=done, unit="run", disable=quiet) as bar:
@@ -170,6 +171,7 @@ def run_plan(plan: Plan, store: ResultStore, jobs: int = 1, name: str = "sweep")
                 bar.set_postfix_str(key, refresh=False)
                 bar.update()
     store.note_plan(name, [run.key for run in runs])
+    store.tidy()  # behind others who died meanwhile
     return store.to_frame([run.key for run in runs])
 
 

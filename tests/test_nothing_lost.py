@@ -48,6 +48,7 @@ def write_a_run(folder: Path) -> None:
     """All that a sweep does in a store, but for the training."""
     store = ResultStore(folder)
     store.check_writable()
+    store.tidy()
     part = StoredPredictions(np.array(["a", "b"]), np.array([0, 1]), np.full((2, 2), 0.5))
     row = {"study": "s", "configuration": "self-T", "fold": 0, "seed": 0}
     with store.claim(KEY) as mine:
@@ -152,7 +153,7 @@ def log_of(store: Path) -> Path:
 
 
 def ended_well(process: subprocess.Popen[str]) -> None:
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=1200)
     assert process.returncode == 0, err
     assert err == ""
     assert "self-T" in out
@@ -420,7 +421,7 @@ def with_mounts(*command: str) -> str:
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"no disk can be mounted here: {error}")
     done = subprocess.run(
-        [*able, *command], capture_output=True, text=True, env=environment(), timeout=300
+        [*able, *command], capture_output=True, text=True, env=environment(), timeout=1200
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
