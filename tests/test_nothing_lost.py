@@ -299,7 +299,8 @@ def check_log(store: Path, deaths: int = 0) -> None:
     assert RUNS - deaths <= ended.total() <= RUNS  # a death just after the end may not be noted
 
 
-@pytest.mark.parametrize("kind", ["workers", pytest.param("server", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["workers", "server"])
 def test_a_sweep_goes_on_though_a_process_of_it_is_killed(tmp_path, undisturbed, kind):
     store = tmp_path / "store"
     with sweeping(store, jobs=2) as process:
