@@ -192,12 +192,13 @@ class ResultStore:
             yield mine
 
     def check_writable(self) -> None:
-        """Raise ``InputError`` unless runs can be written here and none is lost.
-
-        What processes that died have left here is removed.
-        """
+        """Raise ``InputError`` unless runs can be written here and none is lost."""
         with writing(self.path):
             claims.check_folder(self.path)
+
+    def tidy(self) -> None:
+        """Remove what processes that died have left here; what living ones are at stays."""
+        with writing(self.path):
             claims.tidy(self.path)
             claims.tidy(self.path / "plans")
 

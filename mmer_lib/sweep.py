@@ -180,6 +180,7 @@ def run_plan(
         raise InputError(f"jobs={jobs} and a scheduler: its workers do the runs; give one of both")
     runs = plan.runs()
     store.check_writable()
+    store.tidy()
     if repair:
         set_aside(store, [one.key for one in verify(store, [run.key for run in runs]) if one.mend])
     todo = [run for run in runs if run.key not in store]
@@ -193,6 +194,7 @@ def run_plan(
                 bar.set_postfix_str(key, refresh=False)
                 bar.update()
     store.note_plan(name, [run.key for run in runs])
+    store.tidy()  # behind others who died meanwhile
     return store.to_frame([run.key for run in runs])
 
 

@@ -28,7 +28,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
-from time import monotonic
+from time import monotonic, sleep
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -43,6 +43,7 @@ ONE_THREAD = dict.fromkeys(
      "NUMBA_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "BLIS_NUM_THREADS"), "1",
 )  # fmt: skip
 _LIVES = 2  # workers that may die at the same piece of work
+_DYING = 10  # seconds that a server may take to die
 _PATIENCE = 1.5  # seconds that a worker has to leave, before it is killed
 
 
@@ -258,19 +259,19 @@ class _Team:
 
     def hire(self) -> _Worker:
         """One worker more. That their server dies meanwhile is no reason to give up."""
-        for attempt in range(1, _LIVES + 1):
+        try:
+            worker = _start_worker(self.preload)
+        except (OSError, EOFError):
+            _see_server_end()
             try:
-                _start_server(self.preload)
-                self.workers.append(_Worker())
-                break
+                worker = _start_worker(self.preload)
             except (OSError, EOFError) as error:
-                if attempt == _LIVES:
-                    raise InputError(
-                        f"no worker process can be started ({error or type(error).__name__}). "
-                        f"Where memory or processes are short, use fewer jobs. What is finished "
-                        f"is kept"
-                    ) from error
-        return self.workers[-1]
+                raise InputError(
+                    f"no worker process can be started ({str(error) or type(error).__name__}). "
+                    f"Where memory or processes are short, use fewer jobs. What is finished is kept"
+                ) from error
+        self.workers.append(worker)
+        return worker
 
     def collect(self, worker: _Worker) -> list[tuple[int, Any]]:
         """What a worker has finished; nothing if it died and its task must be done again."""
@@ -331,6 +332,23 @@ def _start_server(preload: Sequence[str]) -> None:
     resource_tracker.ensure_running()  # before, as it would let the signal through again
     with environment({**ONE_THREAD, **path}), _empty_main(), _no_interrupt():
         forkserver.ensure_running()
+
+
+def _start_worker(preload: Sequence[str]) -> _Worker:
+    _start_server(preload)
+    return _Worker()
+
+
+def _see_server_end() -> None:
+    """Wait until the server has died, if it is about to: else it would be asked once more."""
+    if METHOD != "forkserver":
+        return
+    from multiprocessing import forkserver  # not on every system
+
+    server, until = forkserver._forkserver._forkserver_pid, monotonic() + _DYING  # type: ignore[attr-defined]
+    about = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    while server and os.waitid(os.P_PID, server, about) is None and monotonic() < until:
+        sleep(0.01)
 
 
 @contextmanager

@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import random
 import shutil
 import signal
 import sys
+import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
@@ -19,6 +22,7 @@ import pytest
 from mmer_lib import claims
 from mmer_lib.claims import beside, check_folder, claim, claimant, is_claimed, settle, tidy
 from mmer_lib.errors import InputError
+from mmer_lib.workers import in_new_process
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="locks of POSIX")
 
@@ -137,37 +141,70 @@ def test_who_locked_a_file_that_was_removed_meanwhile_takes_the_new_one(tmp_path
         assert (tmp_path / "claims" / "run").exists()
 
 
-def race(folder: Path, names: list[str], rounds: int, log: Path) -> None:
-    """Take claims again and again; append to ``log`` what is seen of others while they are ours."""
-    for _ in range(rounds):
-        for name in names:
-            with claim(folder, name) as mine:
-                if mine:
-                    try:
-                        (folder / f"{name}.inside").touch(exist_ok=False)
-                    except FileExistsError:
-                        log.write_text(f"two had {name}")
-                        return
-                    (folder / f"{name}.inside").unlink()
-                    with log.open("a") as stream:
-                        stream.write("1")
+def race(folder: Path, log: Path) -> None:
+    """Take claims and places for ever; note who else had them, and how often they were ours."""
+    drawn, doomed = random.Random(os.getpid()), log.with_name("doomed")
+    while True:
+        if drawn.random() < 0.02:
+            tidy(folder)
+        name = drawn.choice("ab")
+        with claim(folder, name) as mine:
+            if mine:
+                holder = folder / f"{name}.holder"
+                before = int(holder.read_text() or 0) if holder.exists() else 0
+                if before and f" {before} " not in doomed.read_text():
+                    note(log, f"{name} is of two\n")
+                holder.write_text(str(os.getpid()))
+                note(log, ".")
+                holder.write_text("0")
+        with beside(folder / "thing") as hidden:
+            hidden.mkdir()  # fails if somebody else is there
+            (hidden / "half").touch()
 
 
-def test_no_two_processes_ever_have_the_same_claim(tmp_path):
-    folder, context = tmp_path / "folder", multiprocessing.get_context("spawn")
+def note(log: Path, text: str) -> None:
+    with log.open("a") as stream:
+        stream.write(text)
+
+
+def start_racer(folder: Path, log: Path) -> int:
+    child = os.fork()
+    if not child:
+        try:
+            race(folder, log)
+        finally:
+            note(log, f"{traceback.format_exc()}\n")
+            os._exit(1)
+    return child
+
+
+def race_and_kill(folder: Path, log: Path, kills: int) -> list[int]:
+    """Three racers, one killed after the other at random times and replaced; how each ended."""
+    drawn, ends = random.Random(0), []
+    log.with_name("doomed").touch()
+    racers = [start_racer(folder, log) for _ in range(3)]
+    while len(ends) < kills:
+        time.sleep(drawn.uniform(0, 0.02))
+        place = drawn.randrange(len(racers))
+        note(log.with_name("doomed"), f" {racers[place]} ")
+        os.kill(racers[place], signal.SIGKILL)
+        ends.append(os.waitstatus_to_exitcode(os.waitpid(racers[place], 0)[1]))
+        racers[place] = start_racer(folder, log)
+    for racer in racers:
+        os.kill(racer, signal.SIGKILL)
+        os.waitpid(racer, 0)
+    return ends
+
+
+def test_no_two_living_processes_ever_have_the_same_claim_or_place(tmp_path):
+    folder, log = tmp_path / "folder", tmp_path / "log"
     folder.mkdir()
-    logs = [tmp_path / f"log{i}" for i in range(3)]
-    given = [(folder, ["a", "b"], 500, log) for log in logs]
-    racers = [context.Process(target=race, args=each) for each in given]
-    for racer in racers:
-        racer.start()
-    for racer in racers:
-        racer.join()
-    assert [racer.exitcode for racer in racers] == [0, 0, 0]
-    taken = [log.read_text() for log in logs]
-    assert not any("two had" in text for text in taken)
-    assert sum(map(len, taken)) > 500
-    assert names(folder) == {"claims"}
+    ends = in_new_process(race_and_kill, folder, log, 100)
+    assert set(log.read_text()) == {"."}, log.read_text().strip(".")
+    assert ends == [-signal.SIGKILL] * 100
+    assert len(log.read_text()) > 100
+    tidy(folder)
+    assert names(folder) <= {"claims", "a.holder", "b.holder"}
 
 
 def test_without_locks_of_the_system_everybody_gets_every_claim(tmp_path, monkeypatch):

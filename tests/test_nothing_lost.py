@@ -48,6 +48,7 @@ def write_a_run(folder: Path) -> None:
     """All that a sweep does in a store, but for the training."""
     store = ResultStore(folder)
     store.check_writable()
+    store.tidy()
     part = StoredPredictions(np.array(["a", "b"]), np.array([0, 1]), np.full((2, 2), 0.5))
     row = {"study": "s", "configuration": "self-T", "fold": 0, "seed": 0}
     with store.claim(KEY) as mine:
@@ -152,7 +153,7 @@ def log_of(store: Path) -> Path:
 
 
 def ended_well(process: subprocess.Popen[str]) -> None:
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=1200)
     assert process.returncode == 0, err
     assert err == ""
     assert "self-T" in out
@@ -298,7 +299,8 @@ def check_log(store: Path, deaths: int = 0) -> None:
     assert RUNS - deaths <= ended.total() <= RUNS  # a death just after the end may not be noted
 
 
-@pytest.mark.parametrize("kind", ["workers", pytest.param("server", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["workers", "server"])
 def test_a_sweep_goes_on_though_a_process_of_it_is_killed(tmp_path, undisturbed, kind):
     store = tmp_path / "store"
     with sweeping(store, jobs=2) as process:
@@ -420,7 +422,7 @@ def with_mounts(*command: str) -> str:
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"no disk can be mounted here: {error}")
     done = subprocess.run(
-        [*able, *command], capture_output=True, text=True, env=environment(), timeout=300
+        [*able, *command], capture_output=True, text=True, env=environment(), timeout=1200
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -281,6 +281,11 @@ def test_a_store_that_has_become_read_only_can_be_read_but_not_written(tmp_path,
 
 
 def test_checking_that_a_store_is_writable_leaves_nothing(tmp_path):
+    ResultStore(tmp_path).check_writable()
+    assert names(tmp_path) == {"store.json"}
+
+
+def test_what_dead_processes_left_is_removed_and_nothing_else(tmp_path):
     store = ResultStore(tmp_path)
     (tmp_path / "plans").mkdir()
     left = [".check", f".{KEY}", ".corpus-1", "plans/.grid.json"]
@@ -289,7 +294,7 @@ def test_checking_that_a_store_is_writable_leaves_nothing(tmp_path):
         (tmp_path / name / "half").touch()
         (tmp_path / f"{name}.lock").touch()
     (tmp_path / ".mine").touch()
-    store.check_writable()
+    store.tidy()
     assert names(tmp_path) == {"store.json", "plans", ".mine"}
     assert names(tmp_path / "plans") == set()
 

@@ -267,6 +267,23 @@ def test_workers_go_on_though_their_server_is_killed_and_new_ones_have_a_new_ser
     assert forkserver._forkserver._forkserver_pid != before
 
 
+@pytest.mark.skipif(workers.METHOD != "forkserver", reason="there is no server here")
+def test_a_server_that_is_slow_to_die_is_not_asked_again(monkeypatch):
+    """It lives until it is waited for, and what is asked of it meanwhile fails."""
+    list(as_finished(square, [1], 1))
+    waited, real = [], workers._see_server_end
+
+    def wait() -> None:
+        waited.append(forkserver._forkserver._forkserver_pid)
+        kill_server()
+        real()
+
+    starting(1, monkeypatch)
+    monkeypatch.setattr(workers, "_see_server_end", wait)
+    assert sorted(as_finished(square, range(3), 1)) == [0, 1, 4]
+    assert waited != [forkserver._forkserver._forkserver_pid]
+
+
 def starting(fails: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first workers cannot be started, as where a server dies while it is asked."""
     real, tried = workers._Worker, []
@@ -282,11 +299,13 @@ def starting(fails: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_server_that_dies_while_it_is_asked_for_a_worker_is_asked_again(monkeypatch):
     starting(1, monkeypatch)
+    monkeypatch.setattr(workers, "_DYING", 0)  # it does not
     assert sorted(as_finished(square, range(3), 1)) == [0, 1, 4]
 
 
 def test_that_no_worker_can_be_started_is_told_in_one_line(monkeypatch):
     starting(2, monkeypatch)
+    monkeypatch.setattr(workers, "_DYING", 0)
     with pytest.raises(InputError) as caught:
         list(as_finished(square, range(3), 1))
     assert str(caught.value) == (
