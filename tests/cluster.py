@@ -68,10 +68,11 @@ class Cluster:
 
     def _start(self, what: str, *given: str) -> subprocess.Popen[bytes]:
         path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+        environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}  # as anywhere
         command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *given, "--no-dashboard"]
         with (self.folder / f"{what}.log").open("ab") as log:
             return subprocess.Popen(
-                command, cwd=self.folder, env={**os.environ, "PYTHONPATH": path},
+                command, cwd=self.folder, env={**environment, "PYTHONPATH": path},
                 stdout=log, stderr=log,
             )  # fmt: skip
 

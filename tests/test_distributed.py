@@ -26,7 +26,7 @@ from test_sweep import make_plan
 
 from mmer_lib import distributed
 from mmer_lib.corpora import Corpus, load_corpus
-from mmer_lib.distributed import connect, on_cluster
+from mmer_lib.distributed import connect, on_cluster, team, worker
 from mmer_lib.errors import InputError
 from mmer_lib.store import ResultStore
 from mmer_lib.sweep import run_plan
@@ -34,8 +34,8 @@ from mmer_lib.sweep import run_plan
 pytest.importorskip("distributed")
 
 ELSEWHERE = """
-from mmer_lib import distributed
-distributed._may_write = distributed._sees_corpus = lambda errand: False
+from mmer_lib.distributed import worker
+worker._may_write = worker._sees_corpus = lambda errand: False
 """  # what a worker on a machine without our folders finds
 OLDER = """
 import mmer_lib
@@ -210,10 +210,10 @@ def test_the_corpus_is_sent_once_a_worker_and_removed_at_the_end(
     saved = corpus.save(tmp_path / "corpus")
     sent: list[tuple[int, str, int]] = []
     sizes: list[int] = []
-    ask, give = distributed._Team.ask, distributed._Team.give
+    ask, give = team.Team.ask, team.Team.give
 
     def asked(self: Any, workers: list[str], function: Any, *given: Any) -> Any:
-        if function is distributed.receive:
+        if function is worker.receive:
             sent.append((len(workers), given[1], len(given[3])))
         return ask(self, workers, function, *given)
 
@@ -221,9 +221,9 @@ def test_the_corpus_is_sent_once_a_worker_and_removed_at_the_end(
         sizes.append(len(pickle.dumps((self.errand, self.execute, task.run))))
         give(self, address, task)
 
-    monkeypatch.setattr(distributed._Team, "ask", asked)
-    monkeypatch.setattr(distributed._Team, "give", given)
-    monkeypatch.setattr(distributed, "_PIECE", 2000)
+    monkeypatch.setattr(team.Team, "ask", asked)
+    monkeypatch.setattr(team.Team, "give", given)
+    monkeypatch.setattr(team, "_PIECE", 2000)
     scheduler.wait_for(2)
     said: list[str] = []
     there = load_corpus(saved)
@@ -231,7 +231,7 @@ def test_the_corpus_is_sent_once_a_worker_and_removed_at_the_end(
     assert sorted(done) == store.keys() == [piece.key for piece in PIECES]
     assert said == [
         "sending the corpus to 2 workers",
-        "2 workers: 2 send results here; the corpus was sent to 2",
+        "2 workers send results here; the corpus was sent to 2 workers",
     ]
     assert {n for n, _, _ in sent} == {2}  # to both at once
     for file in saved.iterdir():
@@ -300,8 +300,8 @@ def test_a_run_at_which_two_workers_died_ends_the_sweep_and_what_is_finished_is_
 
 
 def test_a_worker_that_was_started_anew_under_its_address_says_so():
-    errand = distributed.Errand("unheard", Path("store"), Path("corpus"), "0" * 16)
-    assert distributed.perform(errand, pickle.dumps((write, PIECES[0]))) is None
+    errand = worker.Errand("unheard", Path("store"), Path("corpus"), "0" * 16)
+    assert worker.perform(errand, pickle.dumps((write, PIECES[0]))) is None
 
 
 @pytest.mark.slow
@@ -336,6 +336,44 @@ def test_what_a_worker_raises_is_raised_here(corpus, scheduler, start, store, er
     assert caught.value.args == error.args
     notes = getattr(caught.value, "__notes__", [])
     assert bool(notes) == isinstance(error, KeyError)  # where it was; a mistake is one line
+
+
+@pytest.mark.parametrize(
+    ("seen", "line"),
+    [
+        ([(True, True)], "1 worker writes into the store; the corpus is there"),
+        (
+            [(False, False), (True, True), (True, True)],
+            "2 workers write into the store, 1 worker sends results here; the corpus was sent to "
+            "1 worker",
+        ),
+    ],
+)
+def test_it_is_told_who_works_and_how(seen, line):
+    assert team._describe([worker.Sight(*sight) for sight in seen]) == line
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_sweep_on_a_cluster_in_a_line_and_keeps_what_is_finished(
+    scheduler, start, tmp_path
+):
+    start("one")
+    command = [sys.executable, "-m", "mmer_lib.cli", "sweep", "synthetic,utterances=60", "--models",
+               "self-T", "--width", "8", "--heads", "2", "--epochs", "2", "--seeds", "200",
+               "--store", str(tmp_path / "store"), "--scheduler", scheduler.address]  # fmt: skip
+    sweep = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    until(lambda: list((tmp_path / "store").glob("*/run.json")), 120)
+    sweep.send_signal(signal.SIGINT)
+    told = sweep.communicate(timeout=60)[1]
+    assert sweep.returncode == 130
+    assert told.splitlines()[-1].startswith("mmer: stopped. What is finished is kept")
+    assert "Traceback" not in told
+    with connect(scheduler.address) as client:
+        assert client.submit(abs, -1).result() == 1  # whatever was under way is done
+        finished = len(ResultStore(tmp_path / "store").keys())
+        assert 1 <= finished < 1000
+        assert client.submit(abs, -2).result() == 2
+    assert len(ResultStore(tmp_path / "store").keys()) == finished  # nothing that waited was begun
 
 
 @pytest.mark.slow
@@ -377,7 +415,7 @@ def test_workers_with_other_versions_are_named_and_nothing_is_run(corpus, schedu
     (line,) = caught.value.__notes__
     address, _, told = line.partition(": ")
     assert address.startswith("tcp://127.0.0.1:")
-    assert told == f"mmer 0.0.1, here {distributed.versions()['mmer']}"
+    assert told == f"mmer 0.0.1, here {worker.versions()['mmer']}"
     assert store.keys() == []
 
 
@@ -407,18 +445,18 @@ def test_a_worker_with_other_versions_that_comes_later_is_not_used(
 )  # fmt: skip
 def test_a_difference_names_every_version_that_is_another(its, line):
     mine = {"torch": "2.13.0", "numpy": "2.4", "Python": "3.11.9"}
-    assert distributed._difference(mine, {**mine, **its}) == line
+    assert team._difference(mine, {**mine, **its}) == line
 
 
 def test_a_worker_without_this_package_is_named():
     missing = ModuleNotFoundError("No module named 'mmer_lib'")
-    told = distributed._difference({}, missing)
+    told = team._difference({}, missing)
     assert told == "mmer cannot be imported there (No module named 'mmer_lib')"
 
 
 def test_versions_cover_what_decides_a_number():
     expected = {"mmer", "semantics of runs", "torch", "numpy", "Python"}
-    assert set(distributed.versions()) == expected
+    assert set(worker.versions()) == expected
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:8786", "http://x:1", "tcp://x", "", None, 8786])

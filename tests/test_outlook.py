@@ -100,7 +100,8 @@ def test_a_duration_is_told_in_a_unit_that_fits(seconds, told):
 
 def test_an_epoch_of_each_configuration_is_measured_in_a_process_of_its_own(corpus):
     said: list[str] = []
-    table = Sample(corpus, SMALL, batch_size=16).measure(NAMES, said.append)
+    rows = Sample(corpus, SMALL, batch_size=16).measure(NAMES, said.append)
+    table = pd.DataFrame(rows)
     assert table["configuration"].tolist() == list(NAMES)
     assert (table["ms"] > 0).all()
     assert (table["mb"] > 50).all()  # an interpreter with all libraries
@@ -111,7 +112,8 @@ def test_of_a_large_corpus_a_sample_is_measured(corpus, monkeypatch):
     monkeypatch.setattr(outlook, "SAMPLE", 30)
     here = lambda work, names, *_: [{"ms": len(work.args[0].open())} for _ in names]  # noqa: E731
     monkeypatch.setattr(outlook, "as_finished", here)
-    assert Sample(corpus).measure(["self-T"], print)["ms"].tolist() == [30]
+    (row,) = Sample(corpus).measure(["self-T"], print)
+    assert row == {"configuration": "self-T", "ms": 30}
 
 
 def test_what_was_kept_is_read_again_and_a_bench_of_the_grid_too(tmp_path):
@@ -156,7 +158,7 @@ def test_the_command_tells_keeps_and_draws(monkeypatch, tmp_path, capsys):
 
     def measure(self, names, say):
         asked.append(list(names))
-        return measured(names)
+        return iter(measured(names).to_dict("records"))
 
     monkeypatch.setattr(Sample, "measure", measure)
     kept, figures = tmp_path / "plan.json", tmp_path / "figures"

@@ -13,7 +13,7 @@ How long the runs take on several workers is played through (``mmer_lib.schedule
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ from mmer_lib.sweep import PRELOAD, Plan, in_working_order
 from mmer_lib.train import TrainConfig
 from mmer_lib.workers import as_finished
 
-SAMPLE = 400  # utterances of an epoch that is measured
+SAMPLE = 200  # utterances of an epoch that is measured
 STAND_IN = 350  # utterances of a corpus whose folds have the shares of IEMOCAP's
 PATIENCE = TrainConfig().patience
 MANY = 143  # seeds of the paper's grid that make 10,010 runs
@@ -95,20 +95,22 @@ class Sample:
         of = "iemocap-like" if self.corpus is None else self.corpus.fingerprint
         return {"corpus": of, **self.model, "batch_size": self.batch_size, "pool": self.pool}
 
-    def measure(self, names: Iterable[str], say: Say) -> pd.DataFrame:
-        """A row a configuration: ``ms`` of an epoch, an utterance of the learning part; ``mb``."""
+    def measure(self, names: Iterable[str], say: Say) -> Iterator[dict[str, Any]]:
+        """A row a configuration, one after the other, so that they can be kept.
+
+        ``configuration``; ``ms``, of an epoch and an utterance of the learning part; ``mb``, the
+        most that the process held.
+        """
         corpus = iemocap_like(SAMPLE) if self.corpus is None else self.corpus
         if len(corpus) > SAMPLE:
             drawn = np.random.default_rng(0).permutation(len(corpus))[:SAMPLE]
             corpus = corpus.take(np.sort(drawn))
-        rows = []
         with share(corpus) as shared:
             for name in names:
                 say(f"{name}: an epoch of {len(corpus)} utterances")
                 work = partial(measure_epoch, shared, dict(self.model), self.batch_size, self.pool)
                 (found,) = as_finished(work, [name], 1, [*PRELOAD, __name__])
-                rows.append({"configuration": name, **found})
-        return pd.DataFrame(rows, columns=["configuration", "ms", "mb"])
+                yield {"configuration": name, **found}
 
 
 def measure_epoch(

@@ -86,12 +86,13 @@ def plan(
     for study in studies:
         study.plan.runs()  # what cannot be run is told of before anything is measured
     sample = outlook.Sample(data, sizes, batch_size, pool)
-    measured = _measure(studies, sample, bench)
+    measured = _measure(studies, sample, bench, written)
     told = outlook.foresee(studies, measured, counts, conditions, epochs)
     say(_shown(told, counts))
     say(_assumed(epochs, sample, conditions))
     if written is not None:
         _keep(written, sample, measured, told)
+        say(f"\n{written}")
     if figures is not None:
         drawn = studies if data is not None or models or table else _sizes_of(studies, sizes)
         _draw(drawn, measured, conditions, epochs, figures)
@@ -112,18 +113,22 @@ def _sizes_of(studies: Sequence[Study], sizes: dict[str, int]) -> list[Study]:
     return [studies[0], studies[2], outlook.many_runs(sizes)]
 
 
-def _measure(studies: Sequence[Study], sample: Sample, bench: Path | None) -> pd.DataFrame:
-    """Every configuration of the studies: as measured before, else measured now."""
+def _measure(
+    studies: Sequence[Study], sample: Sample, bench: Path | None, written: Path | None
+) -> pd.DataFrame:
+    """Every configuration of the studies: as measured before, else measured now, and kept."""
     import pandas as pd
 
     from mmer_lib.bench import outlook
 
-    names = list(dict.fromkeys(n for study in studies for n in study.plan.configurations))
-    if bench is None:
-        return sample.measure(names, _tell)
-    known = outlook.read_measured(bench, sample.about)
-    missing = [name for name in names if name not in set(known["configuration"])]
-    return pd.concat([known, sample.measure(missing, _tell)], ignore_index=True)
+    known = outlook.read_measured(bench, sample.about) if bench else pd.DataFrame()
+    there = set() if known.empty else set(known["configuration"])
+    names = dict.fromkeys(n for study in studies for n in study.plan.configurations)
+    for row in sample.measure([name for name in names if name not in there], _tell):
+        known = pd.concat([known, pd.DataFrame([row])], ignore_index=True)
+        if written is not None:  # after each, so that --bench can go on from there
+            _keep(written, sample, known)
+    return known
 
 
 def _tell(text: str) -> None:
@@ -194,21 +199,18 @@ def _assumed(epochs: float, sample: Sample, conditions: Conditions) -> str:
     )
 
 
-def _keep(file: Path, sample: Sample, measured: pd.DataFrame, told: pd.DataFrame) -> None:
-    """All numbers, for programs and for --bench."""
+def _keep(
+    file: Path, sample: Sample, measured: pd.DataFrame, told: pd.DataFrame | None = None
+) -> None:
+    """What was measured, and in the end what follows, for programs and for --bench."""
     from mmer_lib.bench import describe_machine
 
-    def rows(table: pd.DataFrame) -> Any:
-        return json.loads(table.to_json(orient="records", double_precision=15))
-
-    kept = {
-        "machine": describe_machine(),
-        "about": sample.about,
-        "epochs": rows(measured),
-        "studies": rows(told),
-    }
+    kept: dict[str, Any] = {"machine": describe_machine(), "about": sample.about}
+    for name, table in (("epochs", measured), ("studies", told)):
+        if table is not None:
+            rows = table.to_json(orient="records", double_precision=15)
+            kept[name] = json.loads(rows)
     file.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    say(f"\n{file}")
 
 
 def _draw(
