@@ -398,9 +398,14 @@ def verdict(checks: Sequence[Check]) -> str:
 
 
 def as_json(checks: Sequence[Check]) -> str:
-    """The same for programs."""
-    about = {"mmer": mmer_lib.__version__, "well": is_well(checks),
-             "checks": [asdict(check) for check in checks]}  # fmt: skip
+    """The same for programs, with the version of every package by itself; null: not installed."""
+    names = [name for packages in requirements(_root()).values() for name in packages]
+    about = {
+        "mmer": mmer_lib.__version__,
+        "well": is_well(checks),
+        "checks": [asdict(c) | {"found": c.found.replace(_NARROW, " ")} for c in checks],
+        "packages": {name: _version(name) or None for name in names},
+    }
     return json.dumps(about, indent=1)
 
 

@@ -115,6 +115,9 @@ class ModelConfig:
     def for_corpus(self, corpus: Corpus) -> ModelConfig:
         """The same configuration with the corpus's classes, feature widths and padded lengths.
 
+        Lengths are those the source was padded to, else of the longest utterance of all, test
+        included; only a configuration that does not mask its padding reads them.
+
         Raises ``InputError`` for a modality that the corpus lacks.
         """
         corpus.require(self.modalities)

@@ -96,21 +96,31 @@ def with_test_frames(
     return replace(corpus, features=features, utterances=table)
 
 
-def assert_same_training(key: str, one: ResultStore, other: ResultStore) -> None:
-    """Weights, history and what is said of the development part, bit by bit."""
-    weights, others = one.weights(key), other.weights(key)
+def assert_same_training(key: str, one: ResultStore, other: ResultStore, called: str = "") -> None:
+    """Weights, history and what is said of the development part, bit by bit.
+
+    ``called``: the key of the run in the other store, if it was planned on another corpus.
+    """
+    second_key = called or key
+    weights, others = one.weights(key), other.weights(second_key)
     assert weights.keys() == others.keys()
     for name, weight in weights.items():
         assert weight.tobytes() == others[name].tobytes(), name
     first, second = (
-        s.history(key).drop(columns=["seconds", "test_accuracy"], errors="ignore")
-        for s in (one, other)
+        s.history(k).drop(columns=["seconds", "test_accuracy"], errors="ignore")
+        for s, k in ((one, key), (other, second_key))
     )
     pd.testing.assert_frame_equal(first, second, check_exact=True)
     for name, value in vars(one.predictions(key, "dev")).items():
-        np.testing.assert_array_equal(value, getattr(other.predictions(key, "dev"), name))
+        np.testing.assert_array_equal(value, getattr(other.predictions(second_key, "dev"), name))
     for column in ("best_epoch", "epochs", "dev_accuracy", "diverged", "parameters"):
-        assert one.run(key)["row"][column] == other.run(key)["row"][column], column
+        assert one.run(key)["row"][column] == other.run(second_key)["row"][column], column
+
+
+def plan_and_execute(corpus: Corpus, case: str, store: ResultStore) -> str:
+    """As a sweep on another corpus: planned on it, too. The key of its run."""
+    run = one_run(corpus, case)
+    return execute(run, corpus, store)
 
 
 def tested(key: str, store: ResultStore) -> np.ndarray:
@@ -147,22 +157,25 @@ def test_a_shifted_test_part_changes_its_own_scores_alone(case, corpus, clean, t
     run, store = clean(case)
     moved = with_test_frames(corpus, run.fold, lambda x: 50 - 7 * np.asarray(x))
     other = ResultStore(tmp_path / "store")
-    execute(run, moved, other)
-    assert_same_training(run.key, store, other)
-    assert not np.array_equal(*(tested(run.key, s) for s in (store, other)))
+    key = plan_and_execute(moved, case, other)
+    assert_same_training(run.key, store, other, key)
+    assert not np.array_equal(tested(run.key, store), tested(key, other))
+
+
+def longer(x: np.ndarray) -> np.ndarray:
+    return np.concatenate([x, 3 + x, 5 - x, 2 * x])
 
 
 @pytest.mark.parametrize("case", [c for c, (name, _) in CASES.items() if "@" not in name])
-def test_longer_test_utterances_change_no_bit_of_training(case, clean, tmp_path):
-    """Where padding is masked; what is not masked is padded to a length of the whole corpus."""
+def test_longer_test_utterances_change_no_bit_of_training(case, tmp_path):
+    """Where padding is masked. What is not masked is padded to a length of the whole corpus."""
     plain = learnable_corpus(48, seed=3, missing=0.1)
-    run = one_run(plain, case)
-    stores = [ResultStore(tmp_path / name) for name in ("plain", "longer")]
-    longer = with_test_frames(plain, run.fold, lambda x: np.concatenate([x, 3 + x, 5 - x, 2 * x]))
-    for store, given in zip(stores, (plain, longer), strict=True):
-        execute(run, given, store)
-    assert_same_training(run.key, *stores)
-    assert not np.array_equal(*(tested(run.key, s) for s in stores))
+    grown = with_test_frames(plain, one_run(plain, case).fold, longer)
+    assert any(grown.features[m].lengths.max() > x.lengths.max() for m, x in plain.features.items())
+    one, other = ResultStore(tmp_path / "plain"), ResultStore(tmp_path / "grown")
+    key, grown_key = plan_and_execute(plain, case, one), plan_and_execute(grown, case, other)
+    assert_same_training(key, one, other, grown_key)
+    assert not np.array_equal(tested(key, one), tested(grown_key, other))
 
 
 @pytest.mark.parametrize("case", [c for c, (name, _) in CASES.items() if "@" in name])
@@ -170,10 +183,9 @@ def test_released_padding_cuts_longer_test_utterances_where_the_source_was_padde
     case, corpus, clean, tmp_path
 ):
     run, store = clean(case)
-    longer = with_test_frames(corpus, run.fold, lambda x: np.concatenate([x, 3 + x, 5 - x, 2 * x]))
     other = ResultStore(tmp_path / "store")
-    execute(run, longer, other)
-    assert_same_training(run.key, store, other)
+    key = plan_and_execute(with_test_frames(corpus, run.fold, longer), case, other)
+    assert_same_training(run.key, store, other, key)
 
 
 class Touched(AssertionError):

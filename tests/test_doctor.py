@@ -81,6 +81,7 @@ def test_only_what_is_needed_makes_it_fail(state, status, monkeypatch, capsys):
     assert cli.main(["doctor", "--json"]) == status
     told = json.loads(capsys.readouterr().out)
     assert (told["well"], told["checks"][0]["fix"]) == (status == 0, "d")
+    assert told["packages"]["numpy"] == metadata.version("numpy")
 
 
 # -- a broken one ----------------------------------------------------------------------------------

@@ -364,7 +364,7 @@ from mmer_lib.cli.shell import app
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 def work():
     stop.on_stop(lambda: "half of it is done")
-    print("at work", file=sys.stderr, flush=True)
+    sys.stderr.write("at work\\n")
 {body}
 app.registered_commands = [c for c in app.registered_commands if c.callback.__name__ == "study"]
 app.command("work")(work)
@@ -404,7 +404,7 @@ def test_whatever_a_command_makes_of_the_interrupt_it_ends(tmp_path, body, numbe
 
 def test_a_reader_who_is_gone_is_no_reason_for_a_traceback(tmp_path):
     code = "import os, sys; os.close(2);" + AT_WORK.format(body="    time.sleep(600)").replace(
-        'print("at work", file=sys.stderr, flush=True)', 'open("at work", "w").close()'
+        'sys.stderr.write("at work\\n")', 'open("at work", "w").close()'
     )
     one = Command([], tmp_path, code=code)
     one.until(lambda: (tmp_path / "at work").exists())

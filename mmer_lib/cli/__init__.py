@@ -22,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             status = run(sys.argv[1:] if arguments is None else arguments)
         except KeyboardInterrupt:
+            stopping.stopped.set()
             status = STATUS
         except Exception:
             if stopping.came is None:

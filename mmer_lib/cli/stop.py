@@ -23,6 +23,7 @@ _AGAIN, _LAST = 1.2, 0.4  # seconds to unwind until it is raised again, and then
 _TIDY = 0.3  # seconds to remove what is temporary
 
 _tell: Callable[[], str] | None = None
+_leaving = threading.Lock()
 
 
 def on_stop(tell: Callable[[], str]) -> None:
@@ -41,7 +42,7 @@ class Stopping:
 
     def handle(self, number: int, _: FrameType | None) -> None:
         """The handler of both signals."""
-        if self.came is None or self.raise_again:
+        if self.came is None or (self.raise_again and not self.stopped.is_set()):
             self.came, self.raise_again = number, False
             raise KeyboardInterrupt
 
@@ -119,6 +120,8 @@ def _leave() -> None:
     and kill itself by the signal if that came while text was executed as code, which some libraries
     do as they are imported.
     """
+    if not _leaving.acquire(blocking=False):
+        threading.Event().wait()  # the other thread ends the process
     _say_last_words()
     _end_children()
     cleaner = threading.Thread(target=atexit._run_exitfuncs, daemon=True)
