@@ -12,17 +12,40 @@ does not look at others.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import config, njit, types
 from numba.extending import overload
+
+from mmer_lib.places import cache_folder, is_writable
 
 TOP = 1 << 32  # one more than the largest lot of `drop`
 
+_CACHE = cache_folder() / "compiled"
+_KEPT = bool(config.CACHE_DIR) or is_writable(_CACHE)  # else each process compiles for itself
+
+
+def _compiler(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """numba's ``njit`` that keeps what it compiles in $NUMBA_CACHE_DIR, else in our cache folder.
+
+    By itself numba would write beside this file, which may be in an installed package.
+    """
+
+    def compiled(function: Callable[..., Any]) -> Any:
+        before, config.CACHE_DIR = config.CACHE_DIR, config.CACHE_DIR or str(_CACHE)
+        try:
+            return njit(cache=_KEPT, **options)(function)
+        finally:
+            config.CACHE_DIR = before
+
+    return compiled
+
+
 # numpy's division, since Python's asks for zero at every element; NaN and infinity are respected.
-_compiled = njit(cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
-_in_order = njit(cache=True, fastmath={"contract"}, error_model="numpy")
+_compiled = _compiler(fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
+_in_order = _compiler(fastmath={"contract"}, error_model="numpy")
 
 
 # -- exp, sigmoid and tanh as loops that vectorise -------------------------------------------------
@@ -310,7 +333,7 @@ def _draw(lanes):  # type: ignore[no-untyped-def]
         lanes[j] = np.uint32(lot ^ np.uint32(lot << np.uint32(5)))
 
 
-@njit(cache=True, fastmath=True)  # a comparison that minds NaN would be made one by one
+@_compiler(fastmath=True)  # a comparison that minds NaN would be made one by one
 def _largest(row):  # type: ignore[no-untyped-def]
     top = row[0]
     for j in range(len(row)):

@@ -23,7 +23,7 @@ from mmer_lib.book.markdown import Place, Section, plain_text
 from mmer_lib.book.pages import Page, chapter_lines, read_markdown, read_notebook
 from mmer_lib.book.theme import write_variables
 from mmer_lib.errors import InputError
-from mmer_lib.pipeline.study import find_folder
+from mmer_lib.pipeline.source import find_folder
 
 HERE = Path(__file__).parent
 SCRIPTS = HERE.parent / "widgets" / "scripts"  # common.js and one script a kind of explorer

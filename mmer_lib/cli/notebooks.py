@@ -1,4 +1,4 @@
-"""``mmer notebooks``: the notebooks for somebody else."""
+"""``mmer notebooks``: the notebooks for somebody else, or to be changed."""
 
 from __future__ import annotations
 
@@ -8,24 +8,40 @@ from typing import Annotated
 import typer
 
 from mmer_lib.cli.shell import app, example
+from mmer_lib.errors import InputError
 
 
 @app.command(epilog=example("mmer notebooks --student course"))
 def notebooks(
     student: Annotated[
-        Path, typer.Option(metavar="DEST", help="A new folder for the edition without solutions.")
-    ],
+        Path | None,
+        typer.Option(metavar="DEST", help="A new folder for the edition without solutions."),
+    ] = None,
+    copy: Annotated[
+        Path | None, typer.Option(metavar="DEST", help="A new folder for all of them as they are.")
+    ] = None,
     source: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The notebooks. [default: the repository's]")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="The notebooks. [default: ./notebooks, else the package's]"
+        ),
     ] = None,
 ) -> None:
-    """Write the notebooks without the solutions of their exercises.
+    """Write the notebooks without the solutions of their exercises, or copy them to change them.
 
-    What they need to run is written beside them; what they write stays in DEST.
+    What they need to run is written beside them; what the students' write stays in DEST. `mmer
+    study` runs those in ./notebooks, where there are any.
     """
-    from mmer_lib.pipeline.study import find_folder
-    from mmer_lib.teaching.student import write_student_edition
+    from mmer_lib.pipeline.source import find_folder
+    from mmer_lib.teaching.student import write_copy, write_student_edition
 
-    made = write_student_edition(source or find_folder(), student)
-    typer.echo(f"{len(made)} notebooks without solutions in {student}")
-    typer.echo(f"next: jupyter lab {student}")
+    folder = source or find_folder()
+    if student and not copy:
+        made = write_student_edition(folder, student)
+        typer.echo(f"{len(made)} notebooks without solutions in {student}")
+    elif copy and not student:
+        made = write_copy(folder, copy)
+        typer.echo(f"{len(made)} notebooks in {copy}")
+    else:
+        raise InputError("give one of --student DEST and --copy DEST")
+    typer.echo(f"next: jupyter lab {made[0].parent}")

@@ -34,7 +34,11 @@ def study(
         bool, typer.Option("--refresh", help="Write the outputs back into notebooks/.")
     ] = False,
 ) -> int:
-    """Run the notebooks; write the book; print the verdicts."""
+    """Run the notebooks; write the book; print the verdicts.
+
+    The notebooks are those in ./notebooks if there are any, else those that came with the package:
+    these are copied into the run folder first.
+    """
     from mmer_lib.pipeline import StudyError, run_study
 
     try:
@@ -50,7 +54,8 @@ def _describe_study(done: Study) -> None:
 
     book = build_book(done.folder, figures=done.figures)
     typer.echo(f"\nbook       {_short(book.index)}  (open it in a browser)")
-    typer.echo(f"notebooks  {_short(done.folder / 'notebooks')}  (open them with `make lab`)")
+    opened = "make lab" if Path("Makefile").is_file() else f"jupyter lab {_short(done.folder)}"
+    typer.echo(f"notebooks  {_short(done.folder / 'notebooks')}  (open them with `{opened}`)")
     typer.echo(f"figures    {_short(done.figures)}")
     typer.echo(f"store      {_short(done.store)}")
     if done.verdicts:

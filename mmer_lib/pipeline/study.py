@@ -4,7 +4,8 @@
     run_study("quick", ["*.corpus=PATH", "03.seeds=3"], out="runs/mine")
 
 A run folder holds ``notebooks/NN_name.ipynb`` (executed), beside each ``NN_name.json`` (what it
-was made from), ``store/`` and ``verdicts.csv``. A notebook is executed again when its code, its
+was made from), ``store/`` and ``verdicts.csv``; ``source/`` if the notebooks are the installed
+ones. A notebook is executed again when its code, its
 parameters, the library, the data it names or a notebook that filled its store has changed. It is
 written beside and renamed when whole; one that fails is kept as ``NN_name.failed.ipynb``.
 
@@ -28,17 +29,18 @@ from pathlib import Path
 from typing import Any
 
 from mmer_lib.errors import InputError, check_whole, unknown
+from mmer_lib.extras import missing
 from mmer_lib.pipeline.execute import Stop, execute, kernel_environment
 from mmer_lib.pipeline.notebooks import (
     Notebook,
     code_hash,
     import_nbformat,
-    read_notebooks,
     renew_prose,
     text_hash,
     write_back,
 )
 from mmer_lib.pipeline.parameters import Settings, find_notebooks, read_settings
+from mmer_lib.pipeline.source import find_source
 
 PLACES = ("store", "figures", "results")  # parameters that say where something is written
 OWN_RUNS = ("06_when", "07_zoo")  # they use the store, but need no run of another notebook
@@ -85,12 +87,13 @@ def run_study(
     say: Say = _say,
     jobs: int = 2,
 ) -> Study:
-    """Execute the notebooks of ``notebooks`` (by default the repository's) that are not up to date.
+    """Execute the notebooks of ``notebooks`` (see ``find_folder``) that are not up to date.
 
     ``settings`` are ``NOTEBOOK.PARAM=VALUE`` texts, ``only`` numbers or stems. ``out`` is the run
-    folder (``runs/<profile>`` beside the notebooks); only a quick study without settings or
-    ``out`` writes to the committed figures. ``refresh`` writes such a study's outputs back into
-    the notebooks. ``jobs``: how many are executed at the same time.
+    folder (``runs/<profile>`` beside the notebooks, or where we are if they are the installed
+    ones); only a quick study without settings or ``out`` writes to the committed figures.
+    ``refresh`` writes such a study's outputs back into the notebooks. ``jobs``: how many are
+    executed at the same time.
 
     Raises ``InputError`` for anything given wrongly, before a kernel starts where it can be seen
     then, and ``StudyError`` for a notebook that fails.
@@ -103,13 +106,21 @@ def run_study(
         raise InputError(
             "refresh takes no profile, setting, selection or out: it is the quick study"
         )
-    folder = Path(notebooks).absolute() if notebooks else find_folder()
-    sources = read_notebooks(folder)
+    source = find_source(notebooks, out, profile)
+    if source.packaged and refresh:
+        raise InputError(
+            "refresh writes into notebooks/, and there is none here: run it in a clone, or copy "
+            "the notebooks first, `mmer notebooks --copy notebooks`"
+        )
+    sources, run, folder = source.read(), source.run, source.folder
     chosen = [s for t in only for s in find_notebooks(t, list(sources))] or list(sources)
-    run = Path(out).absolute() if out is not None else folder.parent / "runs" / profile
-    values = _decide_values(profile, settings, sources, run, folder, keep_figures=plain)
     todo = [s for s in sources if s in chosen]
+    settings = [*_without_voices(todo, sources, say), *settings]
+    keep_figures = plain and not source.packaged
+    values = _decide_values(profile, settings, sources, run, folder, keep_figures)
+    say(f"running {source}")
     with _locked(run), kernel_environment():
+        source.lay_out()
         _bring_all_up_to_date(todo, values, sources, run / "notebooks", say, jobs)
     if refresh:
         for notebook in sources.values():
@@ -117,13 +128,16 @@ def run_study(
     return _describe(run, folder, chosen, values)
 
 
-def find_folder() -> Path:
-    """The notebooks of the folder we are in, else those beside the library."""
-    candidates = [Path.cwd() / "notebooks", Path(__file__).resolve().parents[2] / "notebooks"]
-    for folder in candidates:
-        if any(folder.glob("[0-9][0-9]_*.ipynb")):
-            return folder
-    raise InputError("no notebooks/NN_name.ipynb here: run the study in a clone of the repository")
+def _without_voices(todo: Sequence[str], sources: Mapping[str, Notebook], say: Say) -> list[str]:
+    """Settings that leave voices and faces out, where the extra that makes them is not there."""
+    hearing = [stem for stem in todo if "recorded" in sources[stem].parameters]
+    if not hearing or not missing("staged"):
+        return []
+    say(
+        f"{', '.join(hearing)}: without voices and faces, as {' and '.join(missing('staged'))} are "
+        f"not installed: pip install 'mmer[staged]'"
+    )
+    return [f"{stem}.recorded=synthetic" for stem in hearing]
 
 
 # -- what each notebook is given -------------------------------------------------------------------
