@@ -13,6 +13,7 @@ EXTRAS = {  # extra of pyproject.toml -> module -> what people call it
     "video": {"av": "PyAV", "cv2": "OpenCV"},
     "staged": {"espeakng_loader": "eSpeak NG", "av": "PyAV", "cv2": "OpenCV"},
     "pretrained": {"transformers": "transformers", "huggingface_hub": "huggingface-hub"},
+    "minilm": {"transformers": "transformers", "huggingface_hub": "huggingface-hub"},
 }
 
 
@@ -24,4 +25,4 @@ def missing(extra: str) -> list[str]:
 def need_extra(extra: str, wanted: str) -> None:
     """Raise ``InputError`` with the command that installs the extra which ``wanted`` needs."""
     if lacking := missing(extra):
-        raise InputError(f"{wanted} needs {' and '.join(lacking)}: pip install 'mmer[{extra}]'")
+        raise InputError(f"{wanted} needs {', '.join(lacking)}: pip install 'mmer[{extra}]'")

@@ -12,6 +12,7 @@ does not look at others.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,9 @@ from mmer_lib.places import cache_folder, is_writable
 TOP = 1 << 32  # one more than the largest lot of `drop`
 
 _CACHE = cache_folder() / "compiled"
-_KEPT = bool(config.CACHE_DIR) or is_writable(_CACHE)  # else each process compiles for itself
+_KEPT = bool(os.environ.get("NUMBA_CACHE_DIR")) or is_writable(
+    _CACHE
+)  # else each process compiles for itself
 
 
 def _compiler(**options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -32,13 +35,14 @@ def _compiler(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
     By itself numba would write beside this file, which may be in an installed package.
     """
+    numbas: Any = config
 
     def compiled(function: Callable[..., Any]) -> Any:
-        before, config.CACHE_DIR = config.CACHE_DIR, config.CACHE_DIR or str(_CACHE)
+        numbas.CACHE_DIR, before = numbas.CACHE_DIR or str(_CACHE), numbas.CACHE_DIR
         try:
             return njit(cache=_KEPT, **options)(function)
         finally:
-            config.CACHE_DIR = before
+            numbas.CACHE_DIR = before
 
     return compiled
 

@@ -21,6 +21,7 @@ from markupsafe import Markup
 import mmer_lib
 from mmer_lib.book.markdown import Place, Section, plain_text
 from mmer_lib.book.pages import Page, chapter_lines, read_markdown, read_notebook
+from mmer_lib.book.reference import reference_page
 from mmer_lib.book.theme import write_variables
 from mmer_lib.errors import InputError
 from mmer_lib.pipeline.source import find_folder
@@ -67,7 +68,7 @@ def build_book(
     chapters = [read_notebook(path, place, saved) for path in executed]
     extras = [read_markdown(path, place) for path in sorted(sources.glob("*.md"))]
     verdicts = _read_verdicts(run / "verdicts.csv")
-    pages = [*chapters, *_overviews(chapters, verdicts), *extras]
+    pages = [*chapters, *_overviews(chapters, verdicts), *extras, reference_page()]
     pages.insert(0, _first_page(chapters, verdicts))
     with _renamed_when_whole(run / "book") as folder:
         for page in pages:

@@ -79,7 +79,7 @@ def find_checkpoint(source: str) -> Checkpoint:
 
     Raises ``InputError`` if there is none, or if files are missing in it.
     """
-    need_extra("pretrained", f"model {source!r}")
+    need_extra("minilm" if source == MINILM else "pretrained", f"model {source!r}")
     folder = _folder(source)
     weights, about = _weights(folder), _matching(folder, _ABOUT)
     if not (folder / "config.json").is_file() or not weights:

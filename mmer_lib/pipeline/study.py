@@ -134,8 +134,8 @@ def _without_voices(todo: Sequence[str], sources: Mapping[str, Notebook], say: S
     if not hearing or not missing("staged"):
         return []
     say(
-        f"{', '.join(hearing)}: without voices and faces, as {' and '.join(missing('staged'))} are "
-        f"not installed: pip install 'mmer[staged]'"
+        f"{', '.join(hearing)}: without voices and faces, which need "
+        f"{', '.join(missing('staged'))}: pip install 'mmer[staged]'"
     )
     return [f"{stem}.recorded=synthetic" for stem in hearing]
 
