@@ -20,6 +20,7 @@ from mmer_lib.book.sources import LIBRARY, Entry, Module, read_modules
 
 NAME = "reference"
 CODE = re.compile(r"(?::\w+:`([^`]+)`)|(?:``(.+?)``)", re.DOTALL)
+PLAIN = re.compile("[a-z]+")
 Targets = dict[str, str]  # a name, as docstrings say it -> its anchor
 INTRODUCTION = (
     "What the library offers, a section a module, from its docstrings. Letters of shapes: B batch, "
@@ -66,10 +67,15 @@ def _entry(entry: Entry, targets: Targets) -> str:
 
 
 def _targets(modules: tuple[Module, ...], here: Module) -> Targets:
-    """Names as a docstring of ``here`` may say them: its own first, others if there is but one."""
+    """Names as a docstring of ``here`` may say them: its own first, others if there is but one.
+
+    A plain word, such as ``components``, is a name of its own module alone.
+    """
     own, all_names = dict(_named(here)), [pair for m in modules for pair in _named(m)]
     often = Counter(name for name, _ in all_names)
-    others = {name: anchor for name, anchor in all_names if often[name] == 1}
+    others = {
+        name: anchor for name, anchor in all_names if often[name] == 1 and not PLAIN.fullmatch(name)
+    }
     whole = {f"{m.name}.{name}": anchor for m in modules for name, anchor in _named(m)}
     places = {m.name: m.name for m in modules if "." in m.name}
     full = {f"mmer_lib.{name}": anchor for name, anchor in (whole | places).items()}

@@ -110,13 +110,14 @@ def _describe(node: ast.AST, source: str) -> Entry:
 
 
 def _class(node: ast.ClassDef, source: str) -> str:
-    """Its first line, its fields with their comments, and how it is made."""
+    """How it is made; of a dataclass its fields with their comments."""
     lines = source.splitlines()
+    for method in node.body:
+        if isinstance(method, ast.FunctionDef) and method.name == "__init__":
+            return "class " + _call(method, node.name)
     bases = f"({', '.join(map(ast.unparse, node.bases))})" if node.bases else ""
     fields = [n for n in node.body if isinstance(n, ast.AnnAssign) and _is_public(n.target)]
     shown = [line for n in fields for line in lines[n.lineno - 1 : n.end_lineno]]
-    made = [n for n in node.body if isinstance(n, Function) and n.name == "__init__"]
-    shown += [f"    {line}" for n in made for line in _call(n).splitlines()]
     return "\n".join([f"class {node.name}{bases}{':' if shown else ''}", *shown])
 
 
@@ -124,17 +125,21 @@ def _is_public(target: ast.expr) -> bool:
     return not ast.unparse(target).startswith("_")
 
 
-def _call(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    """How a function is called, with types and defaults; a property as an attribute."""
-    returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+def _call(node: ast.FunctionDef | ast.AsyncFunctionDef, made: str = "") -> str:
+    """How a function is called, with types and defaults; a property as an attribute.
+
+    ``made`` is the class whose ``__init__`` it is.
+    """
+    returns = f" -> {ast.unparse(node.returns)}" if node.returns and not made else ""
     marks = [ast.unparse(d) for d in node.decorator_list]
     if any(mark.endswith("property") for mark in marks):
         return f"{node.name}: {returns.removeprefix(' -> ')}"
     given = list(_arguments(node.args, bound="staticmethod" not in marks))
-    call = f"{node.name}({', '.join(given)}){returns}"
+    name = made or node.name
+    call = f"{name}({', '.join(given)}){returns}"
     if len(call) <= WIDE:
         return call
-    return "\n".join([f"{node.name}(", *(f"    {one}," for one in given), f"){returns}"])
+    return "\n".join([f"{name}(", *(f"    {one}," for one in given), f"){returns}"])
 
 
 def _arguments(arguments: ast.arguments, bound: bool) -> Iterator[str]:
