@@ -57,10 +57,6 @@ class Source:
         if self.packaged:
             copy_notebooks(self.found, self.folder)
 
-    def __str__(self) -> str:
-        of = "of the installed package, " if self.packaged else "in "
-        return f"the notebooks {of}{self.found}"
-
 
 def find_source(notebooks: str | Path | None, out: str | Path | None, profile: str) -> Source:
     """The notebooks of a folder (or those of ``find_folder``), and ``out`` or runs/PROFILE.

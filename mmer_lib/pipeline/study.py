@@ -118,7 +118,8 @@ def run_study(
     settings = [*_without_voices(todo, sources, say), *settings]
     keep_figures = plain and not source.packaged
     values = _decide_values(profile, settings, sources, run, folder, keep_figures)
-    say(f"running {source}")
+    if source.packaged:
+        say(f"the notebooks are those of the installed package, {source.found}")
     with _locked(run), kernel_environment():
         source.lay_out()
         _bring_all_up_to_date(todo, values, sources, run / "notebooks", say, jobs)
