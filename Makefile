@@ -9,7 +9,7 @@ VENV := .venv
 LOCK := requirements-lock.txt
 BIN  := $(VENV)/bin
 ENV  := $(VENV)/.installed
-QUICK := store metrics corpus fusion model train sweep cli pipeline plots book stats*
+QUICK := store features* metrics corpus fusion model train sweep cli pipeline plots book stats*
 
 .DEFAULT_GOAL := help
 .PHONY: help study book test test-all test-lowest quick lab refresh wheel clean
