@@ -464,12 +464,16 @@ def test_notebooks_in_the_folder_we_are_in_win_over_those_of_the_package(install
 
 def test_without_the_voice_a_notebook_that_plays_recordings_does_without(tmp_path, monkeypatch):
     folder = tmp_path / "notebooks"
-    recorded = 'recorded: str = "staged,utterances=70"  # a corpus with media\n'
+    recorded = 'recorded: str = "staged,utterances=70"  # a corpus with media\n' + STORE
     write_notebook(folder, "01_data", recorded, "print(recorded)")
     monkeypatch.setattr("mmer_lib.pipeline.study.missing", lambda extra: ["eSpeak NG"])
+    monkeypatch.setattr("mmer_lib.extras.missing", lambda extra: ["eSpeak NG"])
+    with pytest.raises(InputError, match=r"refresh needs eSpeak NG: pip install"):
+        run_study(notebooks=folder, refresh=True, say=Log())
     log = Log()
     study = run_study("quick", notebooks=folder, say=log)
     assert "which need eSpeak NG: pip install 'mmer[staged]'" in log.text
     assert outputs(study.executed[0]) == "synthetic\n"
+    assert study.figures == study.folder / "figures"  # the committed ones keep their faces
     given = run_study("quick", ["01.recorded=mine"], notebooks=folder, say=Log())
     assert outputs(given.executed[0]) == "mine\n"

@@ -54,7 +54,8 @@ def _describe_study(done: Study) -> None:
 
     book = build_book(done.folder, figures=done.figures)
     typer.echo(f"\nbook       {_short(book.index)}  (open it in a browser)")
-    opened = "make lab" if Path("Makefile").is_file() else f"jupyter lab {_short(done.folder)}"
+    clone = all(Path(name).exists() for name in ("Makefile", "notebooks"))
+    opened = "make lab" if clone else f"jupyter lab {_short(done.folder)}"
     typer.echo(f"notebooks  {_short(done.folder / 'notebooks')}  (open them with `{opened}`)")
     typer.echo(f"figures    {_short(done.figures)}")
     typer.echo(f"store      {_short(done.store)}")

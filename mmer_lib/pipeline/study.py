@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from mmer_lib.errors import InputError, check_whole, unknown
-from mmer_lib.extras import missing
+from mmer_lib.extras import missing, need_extra
 from mmer_lib.pipeline.execute import Stop, execute, kernel_environment
 from mmer_lib.pipeline.notebooks import (
     Notebook,
@@ -115,9 +115,11 @@ def run_study(
     sources, run, folder = source.read(), source.run, source.folder
     chosen = [s for t in only for s in find_notebooks(t, list(sources))] or list(sources)
     todo = [s for s in sources if s in chosen]
-    settings = [*_without_voices(todo, sources, say), *settings]
-    keep_figures = plain and not source.packaged
-    values = _decide_values(profile, settings, sources, run, folder, keep_figures)
+    left_out = _without_voices(todo, sources, say)
+    if refresh and left_out:
+        need_extra("staged", "refresh")
+    keep_figures = plain and not source.packaged and not left_out
+    values = _decide_values(profile, [*left_out, *settings], sources, run, folder, keep_figures)
     if source.packaged:
         say(f"the notebooks are those of the installed package, {source.found}")
     with _locked(run), kernel_environment():
