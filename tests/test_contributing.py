@@ -18,7 +18,7 @@ RECIPES = dict(
     for part in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("\n## ")[1:]
 )
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-LONGEST = 14  # lines of a recipe's code below its imports and first lines
+LONGEST = 12  # lines of a recipe's code below its imports and first lines
 PROGRAMS = {
     "mmer": ["-m", "mmer_lib.cli"],
     "pytest": ["-m", "pytest", "-p", "no:cacheprovider"],
