@@ -25,8 +25,9 @@ from time import monotonic
 from typing import Any
 
 import mmer_lib
-from mmer_lib import places
+from mmer_lib import room
 from mmer_lib.machine import read_limits
+from mmer_lib.places import cache_folder
 from mmer_lib.requirements import in_range, project, requirements
 
 WORKS, ABSENT, BROKEN = "ok", "absent", "BROKEN"  # what is absent can be done without
@@ -215,7 +216,7 @@ def _machine(store: str | Path | None) -> Iterator[Check]:
                     "end other programs, or raise the limit" if short else "")  # fmt: skip
     yield _place("current folder", Path.cwd(), "cd into a folder that you may write to")
     yield _place("temporary files", _temporary(), "export TMPDIR=FOLDER")
-    yield _place("features", _cache(), "export MMER_CACHE=FOLDER")
+    yield _place("features", cache_folder(), "export MMER_CACHE=FOLDER")
     if store is not None:
         yield _store(Path(store))
 
@@ -227,19 +228,10 @@ def _temporary() -> Path:
         return Path(os.environ.get("TMPDIR", "/tmp"))
 
 
-def _cache() -> Path:
-    """The folder of finished features: see ``features.cache.cache_folder``, which needs numpy."""
-    with suppress(ImportError):
-        from mmer_lib.features.cache import cache_folder
-
-        return cache_folder()
-    return Path(os.environ.get("MMER_CACHE") or "~/.cache/mmer").expanduser()
-
-
 def _place(name: str, folder: Path, fix: str) -> Check:
     """Whether something can be written to ``folder``, or to where it would be made."""
     try:
-        free = places.free_gb(folder)
+        free = room.free_gb(folder)
     except OSError as error:
         told = f"{shown(folder)}: cannot be written ({error.strerror})"
         return Check("machine", name, BROKEN, told, fix)
@@ -254,7 +246,7 @@ def _store(folder: Path) -> Check:
     """Whether the file system of ``folder`` can do what a store asks of it."""
     name, fix = f"store {shown(folder)}", "choose a --store on a disk of this machine"
     try:
-        lacking = places.lacking(folder)
+        lacking = room.lacking(folder)
     except OSError as error:
         return Check("machine", name, BROKEN, f"cannot be written ({error.strerror})", fix)
     if lacking:

@@ -12,17 +12,44 @@ does not look at others.
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import config, njit, types
 from numba.extending import overload
+
+from mmer_lib.places import cache_folder, is_writable
 
 TOP = 1 << 32  # one more than the largest lot of `drop`
 
+_CACHE = cache_folder() / "compiled"
+_KEPT = bool(os.environ.get("NUMBA_CACHE_DIR")) or is_writable(
+    _CACHE
+)  # else each process compiles for itself
+
+
+def _compiler(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """numba's ``njit`` that keeps what it compiles in $NUMBA_CACHE_DIR, else in our cache folder.
+
+    By itself numba would write beside this file, which may be in an installed package.
+    """
+    numbas: Any = config
+
+    def compiled(function: Callable[..., Any]) -> Any:
+        numbas.CACHE_DIR, before = numbas.CACHE_DIR or str(_CACHE), numbas.CACHE_DIR
+        try:
+            return njit(cache=_KEPT, **options)(function)
+        finally:
+            numbas.CACHE_DIR = before
+
+    return compiled
+
+
 # numpy's division, since Python's asks for zero at every element; NaN and infinity are respected.
-_compiled = njit(cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
-_in_order = njit(cache=True, fastmath={"contract"}, error_model="numpy")
+_compiled = _compiler(fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
+_in_order = _compiler(fastmath={"contract"}, error_model="numpy")
 
 
 # -- exp, sigmoid and tanh as loops that vectorise -------------------------------------------------

@@ -37,7 +37,7 @@ from mmer_lib.book.theme import DARK, LIGHT, contrast
 from mmer_lib.errors import InputError
 from mmer_lib.provenance import describe_machine
 
-NAMES = ["index", "01_first", "02_second", "verdicts", "figures", "glossary"]
+NAMES = ["index", "01_first", "02_second", "verdicts", "figures", "glossary", "reference"]
 each_page = pytest.mark.parametrize("name", NAMES)
 
 
@@ -279,14 +279,15 @@ def test_an_explorer_has_its_data_and_scripts_inside_once(pages):
     assert section["aria-label"] == "Demo"
     assert json.loads(section.script.string)["values"] == [1, 2, 3]
     holds = [sum("explorers.demo" in str(s) for s in p.find_all("script")) for p in pages.values()]
-    assert holds == [0, 0, 1, 0, 0, 0]
+    assert holds == [0, 0, 1, 0, 0, 0, 0]
 
 
 def test_a_widget_without_data_for_the_book_says_what_it_needs(tmp_path):
     widget = shown(**{"application/vnd.jupyter.widget-view+json": {}, "text__plain": "VBox(...)"})
     cells = [v4.new_markdown_cell("# 03 · What lives?"), code("w", [widget])]
     run = make_run(tmp_path, **{"03_third": cells})
-    text = (build_book(run, tmp_path / "notebooks").folder / "03_third.html").read_text()
+    page = (build_book(run, tmp_path / "notebooks").folder / "03_third.html").read_text()
+    text = page.split("<main")[1].split("</main>")[0]
     assert "run this cell in JupyterLab" in text
     assert "VBox" not in text
 
@@ -403,7 +404,7 @@ def test_only_executed_notebooks_that_still_have_a_source_become_pages(tmp_path)
     (tmp_path / "notebooks" / "01_first.ipynb").unlink()
     (run / "notebooks" / "02_second.failed.ipynb").write_text("{}")
     names = [file.stem for file in build_book(run, tmp_path / "notebooks").files]
-    assert names == ["index", "02_second", "verdicts", "glossary"]
+    assert names == ["index", "02_second", "verdicts", "glossary", "reference"]
 
 
 def test_a_run_folder_without_notebooks_is_told_of_with_the_next_step(tmp_path, capsys):
@@ -415,4 +416,4 @@ def test_the_command_prints_where_the_book_is(tmp_path, capsys, monkeypatch):
     run = make_run(tmp_path)
     monkeypatch.chdir(tmp_path)
     assert cli.main(["book", str(run)]) == 0
-    assert capsys.readouterr().out.startswith(f"{run / 'book' / 'index.html'}  (6 pages, ")
+    assert capsys.readouterr().out.startswith(f"{run / 'book' / 'index.html'}  (7 pages, ")

@@ -175,6 +175,17 @@ def test_search_by_keyboard_finds_a_page_and_opens_it(browser, book):
         assert one.problems == []
 
 
+def test_search_finds_a_function_in_the_reference(browser, book):
+    with opened(browser) as one:
+        page = one.go(book.index)
+        page.locator("#query").fill("stats.variance_components")
+        hit = page.locator("#results a").first
+        assert hit.locator("b").inner_text() == "Reference › stats.variance_components"
+        hit.click()
+        page.wait_for_url("**/reference.html#stats.variance_components")
+        assert one.problems == []
+
+
 def test_a_search_ends_with_escape_and_tells_when_nothing_is_found(browser, book):
     with opened(browser) as one:
         page = one.go(book.folder / "index.html")

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from mmer_lib import cli, doctor, machine, places, probes, requirements
+from mmer_lib import cli, doctor, machine, probes, requirements, room
 from mmer_lib.doctor import ABSENT, BROKEN, WORKS, Check
 
 ROOT = Path(doctor.__file__).parents[1]
@@ -311,7 +311,7 @@ def test_an_installed_package_tells_its_ranges_as_pyproject_does(monkeypatch, tm
     assert requirements.project(tmp_path)["requires-python"] == ">=3.11"
 
 
-# -- places ----------------------------------------------------------------------------------------
+# -- room ------------------------------------------------------------------------------------------
 
 
 def test_paths_are_told_from_here_or_from_home(monkeypatch, tmp_path):
@@ -348,7 +348,7 @@ def test_what_a_file_system_cannot_do_is_named(monkeypatch, tmp_path, broken_cal
 
 
 def test_a_full_disk_is_told(monkeypatch, tmp_path):
-    monkeypatch.setattr(places, "free_gb", lambda _: 0.3)
+    monkeypatch.setattr(room, "free_gb", lambda _: 0.3)
     check = doctor._place("features", tmp_path, "export MMER_CACHE=FOLDER")
     assert check.state == BROKEN
     assert check.found.endswith("0.3 GB free, 1 needed")

@@ -15,9 +15,10 @@ import pytest
 from mmer_lib.errors import InputError
 from mmer_lib.features import cache
 from mmer_lib.features.base import Clip, Extractor, Track, Unreadable
-from mmer_lib.features.cache import TrackCache, cache_folder, content_digest, recipe_digest
+from mmer_lib.features.cache import TrackCache, content_digest, recipe_digest
 from mmer_lib.features.extract import Failure, extract
 from mmer_lib.features.registry import EXTRACTORS, build_extractor, example
+from mmer_lib.places import cache_folder
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -138,7 +138,9 @@ SPANNING = {"joint", "joint_cross"}
 # ... or to less than one, because the rest lies on tokens that are no frames.
 WITH_TOKENS: set[str] = set()
 # There is nothing that ``dropout`` could act on.
-WITHOUT_DROPOUT = {"mean", "late", "lmf"}
+WITHOUT_DROPOUT = {
+    "mean", "late", "lmf",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

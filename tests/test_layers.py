@@ -13,9 +13,10 @@ import mmer_lib
 
 LIBRARY = Path(mmer_lib.__file__).parent
 PART_OF = {  # part of the library -> its layer
-    "errors": 0, "options": 0, "pooling": 0, "metrics": 0, "stats": 0, "paper": 0, "encoders": 0,
-    "recurrence": 0, "kernels": 0, "features": 0, "workers": 0, "claims": 0, "integrity": 0,
-    "provenance": 0, "machine": 0, "places": 0, "requirements": 0, "schedule": 0, "arrayfiles": 0,
+    "errors": 0, "options": 0, "extras": 0, "places": 0,
+    "pooling": 0, "metrics": 0, "stats": 0, "paper": 0, "encoders": 0, "recurrence": 0,
+    "kernels": 0, "features": 0, "workers": 0, "claims": 0, "integrity": 0, "provenance": 0,
+    "machine": 0, "room": 0, "requirements": 0, "schedule": 0, "arrayfiles": 0,
     "corpora": 1, "fusion": 1, "plots": 1,
     "model": 2,
     "losses": 3, "train": 3, "maps": 3, "matching": 3, "faithfulness": 3,
@@ -34,9 +35,10 @@ WITHIN = {("experiments", "sweep"), ("experiments", "store"), ("experiments", "r
     ("sweep", "distributed"), ("distributed", "store"), ("bench", "experiments"),
     ("cli", "pipeline"), ("cli", "teaching"), ("teaching", "pipeline"), ("book", "pipeline"),
     ("cli", "book"), ("cli", "doctor"), ("encoders", "recurrence"), ("recurrence", "kernels"),
-    ("features", "workers"), ("features", "arrayfiles"), ("bench", "sweep"), ("bench", "store"),
+    ("features", "workers"), ("features", "places"), ("features", "arrayfiles"),
+    ("kernels", "places"), ("bench", "sweep"), ("bench", "store"),
 }  # fmt: skip
-ROOT = ("mmer_lib", "errors", "options")  # the version, and the user's mistake: known everywhere
+ROOT = ("mmer_lib", "errors", "options", "extras")  # version and users' mistakes: known everywhere
 HEAVY = ("numpy", "pandas", "torch", "matplotlib", "sklearn", "scipy", "nbformat")
 
 

@@ -15,7 +15,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from mmer_lib.errors import InputError
-from mmer_lib.pipeline import StudyError, run_study
+from mmer_lib.pipeline import StudyError, run_study, source
 from mmer_lib.pipeline.notebooks import code_hash, normalise, read_notebooks
 from mmer_lib.pipeline.parameters import read_parameters, read_settings
 from mmer_lib.pipeline.study import _is_there
@@ -428,3 +428,66 @@ def test_a_widget_is_written_back_as_a_line_and_not_as_its_insides():
     assert list(outputs[0]["data"]) == ["text/plain"]
     assert "run this cell in JupyterLab" in outputs[0]["data"]["text/plain"]
     assert outputs[1:] == [{"data": {"text/plain": "3"}}, {"name": "stdout", "text": "4"}]
+
+
+# -- the notebooks of the installed package --------------------------------------------------------
+
+
+@pytest.fixture
+def installed(one, tmp_path, monkeypatch) -> Path:
+    """An empty folder to stand in; the notebooks of ``one`` are those of the package."""
+    (one / "summaries").mkdir()
+    (one / "summaries" / "zoo.csv").write_text("a,b\n")
+    monkeypatch.setattr(source, "PACKAGED", one)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    return one
+
+
+def test_installed_notebooks_are_executed_in_the_run_folder_and_stay_as_they_are(installed):
+    before = {p: p.stat().st_mtime_ns for p in installed.rglob("*")}
+    log = Log()
+    study = run_study("quick", say=log)
+    run = Path.cwd() / "runs" / "quick"
+    assert study.folder == run
+    assert study.figures == run / "figures"
+    assert (run / "source" / "summaries" / "zoo.csv").is_file()
+    assert f"those of the installed package, {installed}" in log.text
+    assert [p.name for p in Path.cwd().iterdir()] == ["runs"]
+    assert {p: p.stat().st_mtime_ns for p in installed.rglob("*")} == before
+    again = Log()
+    run_study("quick", say=again)
+    assert again.executed == []
+
+
+def test_a_wrong_setting_of_installed_notebooks_leaves_nothing(installed):
+    with pytest.raises(InputError, match="parameter"):
+        run_study("quick", ["01.seed=3"])
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_installed_notebooks_cannot_be_refreshed(installed):
+    with pytest.raises(InputError, match=r"run it in a clone.*mmer notebooks --copy notebooks"):
+        run_study(refresh=True)
+
+
+def test_notebooks_in_the_folder_we_are_in_win_over_those_of_the_package(installed):
+    write_notebook(Path.cwd() / "notebooks", "01_mine", PARAMETERS, "print(1)")
+    assert source.find_folder() == Path.cwd() / "notebooks"
+
+
+def test_without_the_voice_a_notebook_that_plays_recordings_does_without(tmp_path, monkeypatch):
+    folder = tmp_path / "notebooks"
+    recorded = 'recorded: str = "staged,utterances=70"  # a corpus with media\n' + STORE
+    write_notebook(folder, "01_data", recorded, "print(recorded)")
+    monkeypatch.setattr("mmer_lib.pipeline.study.missing", lambda extra: ["eSpeak NG"])
+    monkeypatch.setattr("mmer_lib.extras.missing", lambda extra: ["eSpeak NG"])
+    with pytest.raises(InputError, match=r"refresh needs eSpeak NG: pip install"):
+        run_study(notebooks=folder, refresh=True, say=Log())
+    log = Log()
+    study = run_study("quick", notebooks=folder, say=log)
+    assert "which need eSpeak NG: pip install 'mmer[staged]'" in log.text
+    assert outputs(study.executed[0]) == "synthetic\n"
+    assert study.figures == study.folder / "figures"  # the committed ones keep their faces
+    given = run_study("quick", ["01.recorded=mine"], notebooks=folder, say=Log())
+    assert outputs(given.executed[0]) == "mine\n"

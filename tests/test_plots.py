@@ -277,6 +277,7 @@ FIGURES: dict[str, Callable[[], Axes | Figure]] = {
     "phase, 1": lambda: plots.phase_diagram(cells().iloc[:1], "cross_binding", "self_binding"),
     "recording": lambda: plots.recording(**spoken()),
     "recording, words alone": lambda: plots.recording(words=WORDS),
+    "recording, of nothing": plots.recording,
     "recording, a click": lambda: plots.recording(np.ones(100)),
     "map": lambda: plots.attention_map(
         attention(8, 7), "text", "audio", EVENTS.iloc[2:], EVENTS.iloc[:2]
@@ -814,7 +815,6 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         lambda: plots.recording(pictures=np.zeros((3, 8, 8, 3))),
         r"pictures of shape \(3, 8, 8, 3\) with 0 times",
     ),
-    "a recording of nothing": (plots.recording, "neither sound nor pictures nor words"),
     "words without an end": (
         lambda: plots.recording(np.ones(999), words=WORDS.drop(columns="end")),
         "words without column end",

@@ -21,9 +21,10 @@ from markupsafe import Markup
 import mmer_lib
 from mmer_lib.book.markdown import Place, Section, plain_text
 from mmer_lib.book.pages import Page, chapter_lines, read_markdown, read_notebook
+from mmer_lib.book.reference import reference_page
 from mmer_lib.book.theme import write_variables
 from mmer_lib.errors import InputError
-from mmer_lib.pipeline.study import find_folder
+from mmer_lib.pipeline.source import find_folder
 from mmer_lib.provenance import read_provenance, say
 
 HERE = Path(__file__).parent
@@ -69,7 +70,7 @@ def build_book(
     extras = [read_markdown(path, place) for path in sorted(sources.glob("*.md"))]
     verdicts = _read_verdicts(run / "verdicts.csv")
     source = say(read_provenance(run / "verdicts.csv") or {})
-    pages = [*chapters, *_overviews(chapters, verdicts, source), *extras]
+    pages = [*chapters, *_overviews(chapters, verdicts, source), *extras, reference_page()]
     pages.insert(0, _first_page(chapters, verdicts, source))
     with _renamed_when_whole(run / "book") as folder:
         for page in pages:

@@ -57,7 +57,7 @@ def make_corpus(
     """
     from mmer_lib.corpora import CORPORA, corpus_options, read_options
     from mmer_lib.corpora.folder import check_free
-    from mmer_lib.features.cache import cache_folder
+    from mmer_lib.places import cache_folder
 
     if name not in CORPORA:
         raise unknown("corpus", name, CORPORA)

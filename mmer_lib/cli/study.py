@@ -40,13 +40,16 @@ def study(
 ) -> int:
     """Run the notebooks; write the book; print the verdicts.
 
+    The notebooks are those in ./notebooks if there are any, else those that came with the package:
+    these are copied into the run folder first.
+
     A notebook is executed again when its code, its parameters, its data or the library have
     changed, or when it was stopped or failed. Finished runs of models are found in the store.
     """
     from mmer_lib.pipeline import StudyError, run_study
-    from mmer_lib.pipeline.study import find_folder
+    from mmer_lib.pipeline.source import find_source
 
-    told = Told(_short(out or find_folder().parent / "runs" / profile), fresh)
+    told = Told(_short(find_source(None, out, profile).run), fresh)
     on_stop(told.kept)
     try:
         done = run_study(
@@ -90,7 +93,9 @@ def _describe_study(done: Study) -> None:
 
     book = build_book(done.folder, figures=done.figures)
     say(f"\nbook       {_short(book.index)}  (open it in a browser)")
-    say(f"notebooks  {_short(done.folder / 'notebooks')}  (open them with `make lab`)")
+    clone = all(Path(name).exists() for name in ("Makefile", "notebooks"))
+    opened = "make lab" if clone else f"jupyter lab {_short(done.folder)}"
+    say(f"notebooks  {_short(done.folder / 'notebooks')}  (open them with `{opened}`)")
     say(f"figures    {_short(done.figures)}")
     say(f"store      {_short(done.store)}")
     if done.verdicts:

@@ -29,9 +29,9 @@ from mmer_lib.corpora.folder import (
 )
 from mmer_lib.errors import InputError
 from mmer_lib.features.base import Clip, Extractor, Track
-from mmer_lib.features.cache import cache_folder
 from mmer_lib.features.extract import Failure, extract
 from mmer_lib.features.registry import build_extractor
+from mmer_lib.places import cache_folder
 
 AUTO = {"audio": "mfcc", "video": "dct", "text": "hashed"}  # need no weights
 
@@ -74,7 +74,7 @@ class Extraction:
     jobs: int = 1  # processes
     device: str = "cpu"  # of networks
     strict: bool = False  # stop at the first clip that cannot be read
-    cache: str = ""  # folder of finished features; "": see features.cache.cache_folder
+    cache: str = ""  # folder of finished features; "": see places.cache_folder
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):

@@ -31,16 +31,6 @@ _LIBRARIES = (
 _CHUNK = 1 << 20
 
 
-def cache_folder(given: str | Path = "") -> Path:
-    """The folder for what can be made again: ``given``, else $MMER_CACHE, else ~/.cache/mmer."""
-    if given:
-        return Path(given)
-    if named := os.environ.get("MMER_CACHE"):
-        return Path(named)
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "mmer"
-
-
 def recipe_digest(recipe: Mapping[str, Any]) -> str:
     """16 hex digits of a recipe and of the versions of what computes it."""
     return _digest(json.dumps([recipe, _versions()], sort_keys=True).encode())

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from mmer_lib.errors import InputError
+from mmer_lib.extras import need_extra
 from mmer_lib.features.cache import file_digest
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def find_checkpoint(source: str) -> Checkpoint:
 
     Raises ``InputError`` if there is none, or if files are missing in it.
     """
+    need_extra("minilm" if source == MINILM else "pretrained", f"model {source!r}")
     folder = _folder(source)
     weights, about = _weights(folder), _matching(folder, _ABOUT)
     if not (folder / "config.json").is_file() or not weights:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mmer_lib.errors import InputError, check_number, unknown
+from mmer_lib.extras import need_extra
 from mmer_lib.features.base import HALVES, Clip, Unreadable
 
 if TYPE_CHECKING:
@@ -56,9 +57,11 @@ def iter_frames(clip: Clip, rate: float) -> Generator[tuple[float, np.ndarray]]:
     upright as the file says, and then cut to the clip's half. What is damaged is skipped - the
     picture before it stays on - as long as one picture of the clip can be decoded.
 
-    Raises ``Unreadable`` if none can, ``InputError`` for a clip that is not one of a video.
+    Raises ``Unreadable`` if none can, ``InputError`` for a clip that is not one of a video, or
+    where the extra ``video`` is not installed.
     """
     path = _check_clip(clip)
+    need_extra("video", str(path))
     check_rate("iter_frames", rate)
     if path.suffix.lower() in STILLS:
         yield 0.0, _half(_read_still(path), clip.half)

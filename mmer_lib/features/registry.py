@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import MISSING, fields
 
 from mmer_lib.errors import InputError, unknown
+from mmer_lib.extras import need_extra
 from mmer_lib.features.audio import MFCC, LogMel, Prosody
 from mmer_lib.features.base import Extractor
 from mmer_lib.features.pretrained import PretrainedAudio, PretrainedText, PretrainedVideo
@@ -33,7 +34,8 @@ _FIXED = {"minilm": "minilm"}  # names that stand for a source of their own
 def build_extractor(modality: str, specification: str, device: str = "cpu") -> Extractor | None:
     """The extractor of a modality that ``specification`` names; None for ``none``.
 
-    Raises ``InputError`` for an unknown name or option, or a source that is missing or too many.
+    Raises ``InputError`` for an unknown name or option, a source that is missing or too many, or
+    an extra that is not installed.
     """
     head, options = split_specification(specification)
     name, colon, source = head.partition(":")
@@ -47,6 +49,8 @@ def build_extractor(modality: str, specification: str, device: str = "cpu") -> E
     if wants != bool(source) or (colon and not wants):
         wanted = f"{name}:FILE_OR_NAME" if wants else name
         raise InputError(f"{modality} feature {specification!r}: write {wanted}[,OPTION=VALUE...]")
+    if modality == "video":
+        need_extra("video", f"video feature {specification!r}")
     given: dict[str, str] = dict(options)
     if "source" in takes:
         given["source"] = source or _FIXED[name]

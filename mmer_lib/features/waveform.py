@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from mmer_lib.extras import need_extra
 from mmer_lib.features.base import Clip, Unreadable
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def read_waveform(clip: Clip, rate: int = RATE) -> np.ndarray:
     """The sound of ``clip``: (N,) float32, mono, at ``rate`` Hz.
 
     Raises ``Unreadable`` if the file is missing, cut off, damaged or without sound, holds samples
-    that are no numbers or no sound, or ends before the clip begins.
+    that are no numbers or no sound, or ends before the clip begins; ``InputError`` where it takes
+    the extra ``video`` and that is not installed.
     """
     path = _existing(clip)
     contained = path.suffix.lower() in CONTAINERS
@@ -172,6 +174,7 @@ def _check_promise(path: Path, log: str, seconds: float) -> None:
 
 def _from_container(path: Path, clip: Clip) -> tuple[np.ndarray, int]:
     """Samples (N,) of the stretch and their rate, by FFmpeg."""
+    need_extra("video", str(path))
     import av
 
     _check_riff(path)

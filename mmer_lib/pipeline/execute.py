@@ -56,13 +56,13 @@ def execute(notebook: Notebook, given: Mapping[str, Any], target: Path, stop: St
         stale.unlink(missing_ok=True)
     try:
         executed = _run_papermill(notebook, given, partial_copy, stop)
-    except KeyboardInterrupt:
-        partial_copy.unlink(missing_ok=True)
-        raise
     except StudyError as error:
         raise StudyError(f"{error}. {_keep_failed(partial_copy, failed)}") from error
     except InputError:
         _keep_failed(partial_copy, failed)
+        raise
+    except BaseException:  # Ctrl-C, or what it does to a kernel that is slow to stop
+        partial_copy.unlink(missing_ok=True)
         raise
     write_notebook(normalise(executed), partial_copy)
     partial_copy.replace(whole)

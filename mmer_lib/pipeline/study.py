@@ -4,7 +4,8 @@
     run_study("quick", ["*.corpus=PATH", "03.seeds=3"], out="runs/mine")
 
 A run folder holds ``notebooks/NN_name.ipynb`` (executed), beside each ``NN_name.json`` (what it
-was made from, and by which versions, commit and machine), ``store/`` and ``verdicts.csv``. A
+was made from, and by which versions, commit and machine), ``store/`` and ``verdicts.csv``;
+``source/`` if the notebooks are the installed ones. A
 notebook is executed again when its code, its parameters, the library, the data it names or a
 notebook that filled its store has changed, or a run of its store is gone. It is written beside and
 renamed when whole; one that fails is kept as ``NN_name.failed.ipynb``.
@@ -29,17 +30,18 @@ from pathlib import Path
 from typing import Any
 
 from mmer_lib.errors import InputError, check_whole, unknown
+from mmer_lib.extras import missing, need_extra
 from mmer_lib.pipeline.execute import Stop, execute, kernel_environment
 from mmer_lib.pipeline.notebooks import (
     Notebook,
     code_hash,
     import_nbformat,
-    read_notebooks,
     renew_prose,
     text_hash,
     write_back,
 )
 from mmer_lib.pipeline.parameters import Settings, find_notebooks, read_settings
+from mmer_lib.pipeline.source import find_source
 from mmer_lib.provenance import provenance
 
 PLACES = ("store", "figures", "results")  # parameters that say where something is written
@@ -89,13 +91,14 @@ def run_study(
     jobs: int = 2,
     fresh: bool = False,
 ) -> Study:
-    """Execute the notebooks of ``notebooks`` (by default the repository's) that are not up to date.
+    """Execute the notebooks of ``notebooks`` (see ``find_folder``) that are not up to date.
 
     ``settings`` are ``NOTEBOOK.PARAM=VALUE`` texts, ``only`` numbers or stems. ``out`` is the run
-    folder (``runs/<profile>`` beside the notebooks); only a quick study without settings or
-    ``out`` writes to the committed figures. ``refresh`` writes such a study's outputs back into
-    the notebooks. ``jobs``: how many are executed at the same time. ``fresh`` executes those that
-    are up to date, too; runs that are in their store are found there all the same.
+    folder (``runs/<profile>`` beside the notebooks, or where we are if they are the installed
+    ones); only a quick study without settings or ``out`` writes to the committed figures.
+    ``refresh`` writes such a study's outputs back into the notebooks. ``jobs``: how many are
+    executed at the same time. ``fresh`` executes those that are up to date, too; runs that are in
+    their store are found there all the same.
 
     Raises ``InputError`` for anything given wrongly, before a kernel starts where it can be seen
     then, and ``StudyError`` for a notebook that fails.
@@ -108,13 +111,24 @@ def run_study(
         raise InputError(
             "refresh takes no profile, setting, selection or out: it is the quick study"
         )
-    folder = Path(notebooks).absolute() if notebooks else find_folder()
-    sources = read_notebooks(folder)
+    source = find_source(notebooks, out, profile)
+    if source.packaged and refresh:
+        raise InputError(
+            "refresh writes into notebooks/, and there is none here: run it in a clone, or copy "
+            "the notebooks first, `mmer notebooks --copy notebooks`"
+        )
+    sources, run, folder = source.read(), source.run, source.folder
     chosen = [s for t in only for s in find_notebooks(t, list(sources))] or list(sources)
-    run = Path(out).absolute() if out is not None else folder.parent / "runs" / profile
-    values = _decide_values(profile, settings, sources, run, folder, keep_figures=plain)
     todo = [s for s in sources if s in chosen]
+    left_out = _without_voices(todo, sources, say)
+    if refresh and left_out:
+        need_extra("staged", "refresh")
+    keep_figures = plain and not source.packaged and not left_out
+    values = _decide_values(profile, [*left_out, *settings], sources, run, folder, keep_figures)
+    if source.packaged:
+        say(f"the notebooks are those of the installed package, {source.found}")
     with _locked(run), kernel_environment():
+        source.lay_out()
         _bring_all_up_to_date(todo, values, sources, run / "notebooks", say, jobs, fresh)
     if refresh:
         for notebook in sources.values():
@@ -122,13 +136,16 @@ def run_study(
     return _describe(run, folder, chosen, values)
 
 
-def find_folder() -> Path:
-    """The notebooks of the folder we are in, else those beside the library."""
-    candidates = [Path.cwd() / "notebooks", Path(__file__).resolve().parents[2] / "notebooks"]
-    for folder in candidates:
-        if any(folder.glob("[0-9][0-9]_*.ipynb")):
-            return folder
-    raise InputError("no notebooks/NN_name.ipynb here: run the study in a clone of the repository")
+def _without_voices(todo: Sequence[str], sources: Mapping[str, Notebook], say: Say) -> list[str]:
+    """Settings that leave voices and faces out, where the extra that makes them is not there."""
+    hearing = [stem for stem in todo if "recorded" in sources[stem].parameters]
+    if not hearing or not missing("staged"):
+        return []
+    say(
+        f"{', '.join(hearing)}: without voices and faces, which need "
+        f"{', '.join(missing('staged'))}: pip install 'mmer[staged]'"
+    )
+    return [f"{stem}.recorded=synthetic" for stem in hearing]
 
 
 # -- what each notebook is given -------------------------------------------------------------------

@@ -57,19 +57,18 @@ def recording(
     if words is not None and not words.empty:
         need(words, ["start", "end", "word"], "words")
         ends.append(float(words["end"].max()))
-    if max(ends) <= 0:
-        raise InputError("recording: neither sound nor pictures nor words were given")
+    end = max(ends) or 1.0
     figure, axes = plt.subplots(
         4, 1, figsize=(9.0, 5.8), layout="constrained", sharex=True,
         gridspec_kw={"height_ratios": [0.9, 0.55, 1.0, 1.6]},
     )  # fmt: skip
-    _show_faces(axes[0], shown, moments, max(ends))
+    _show_faces(axes[0], shown, moments, end)
     _show_words(axes[1], words)
     _show_wave(axes[2], sound, rate)
     _show_spectrum(axes[3], sound, rate)
     roles = _mark_events(dict(zip(("video", "text", "audio"), axes, strict=False)), events)
     axes[3].set_xlabel("seconds", fontsize=10)
-    axes[3].set_xlim(0, max(ends))
+    axes[3].set_xlim(0, end)
     said = title or "What is seen, said and heard at the same moment?"
     return crown(figure, said, role_handles(roles))
 

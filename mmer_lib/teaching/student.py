@@ -33,6 +33,20 @@ def write_student_edition(source: Path, dest: Path) -> list[Path]:
     _check_empty(dest)
     notebooks = read_notebooks(source)
     editions = {n.path.name: student_edition(n.node, n.path.name) for n in notebooks.values()}
+    return _write(source, dest, editions)
+
+
+def write_copy(source: Path, dest: Path) -> list[Path]:
+    """Write the notebooks of ``source`` as they are, and what they need to run, to ``dest``.
+
+    Returns the notebooks. Errors as those of ``write_student_edition``.
+    """
+    _check_empty(dest)
+    notebooks = read_notebooks(source)
+    return _write(source, dest, {n.path.name: n.node for n in notebooks.values()})
+
+
+def _write(source: Path, dest: Path, editions: dict[str, Any]) -> list[Path]:
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{dest.name}-", dir=dest.parent) as beside:

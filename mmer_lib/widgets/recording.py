@@ -61,8 +61,14 @@ def read_recording(data: Corpus, row: int, rate: float = 10.0) -> dict[str, Any]
         "pictures": pictures,
         "times": times,
         "words": _spoken_words(data, row),
-        "events": None if data.events is None else _of(data.events, data, row),
+        "events": _planted(data, row),
     }
+
+
+def _planted(data: Corpus, row: int) -> pd.DataFrame | None:
+    """Its events, if the corpus says at which second they are, and not in which frame alone."""
+    events = data.events
+    return None if events is None or "time" not in events else _of(events, data, row)
 
 
 def _spoken_words(data: Corpus, row: int) -> pd.DataFrame | None:

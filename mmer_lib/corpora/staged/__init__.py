@@ -20,8 +20,9 @@ from mmer_lib.corpora.staged.plan import Staging
 from mmer_lib.corpora.staged.production import stage
 from mmer_lib.corpora.staged.script import EMOTIONS
 from mmer_lib.errors import InputError
+from mmer_lib.extras import need_extra
 from mmer_lib.features.base import Clip
-from mmer_lib.features.cache import cache_folder
+from mmer_lib.places import cache_folder
 
 __all__ = ["EMOTIONS", "Staging", "read_staged", "stage", "staged"]
 
@@ -44,7 +45,8 @@ def staged(
     Media are staged once in the cache folder and copied into the corpus folder ``dest``; without
     ``dest`` the corpus stands in the cache folder too and is opened from there the next time.
 
-    Raises ``InputError`` for an option outside its range, or if eSpeak NG is not installed.
+    Raises ``InputError`` for an option outside its range, or if the extra ``staged`` is not
+    installed.
     """
     staging = Staging(utterances, speakers, congruence, clarity, seed)
     cache = cache_folder(extraction.cache)
@@ -53,6 +55,7 @@ def staged(
         return read_corpus(place)
     if place.exists():
         raise InputError(f"{place} already exists: remove it or choose another destination")
+    need_extra("staged", "the corpus 'staged'")
     _check_features(extraction)
     media = stage(
         cache / "staged" / f"media-{staging.digest}", **asdict(staging), jobs=extraction.jobs

@@ -31,6 +31,7 @@ from mmer_lib.corpora.staged.people import Person, cast
 from mmer_lib.corpora.staged.plan import Line, Staging, describe, plan
 from mmer_lib.corpora.staged.script import EMOTIONS
 from mmer_lib.errors import InputError, check_path, check_whole
+from mmer_lib.extras import need_extra
 from mmer_lib.workers import as_finished, in_new_process
 
 EVENT = ["id", "modality", "time", "character", "role", "key", "value"]
@@ -53,11 +54,12 @@ def stage(
     give the same bytes, whatever ``jobs``; a folder that was interrupted is completed.
 
     Raises ``InputError`` for a wrong option, a folder that holds something else or cannot be
-    written, or if eSpeak NG is not installed.
+    written, or if the extra ``staged`` is not installed.
     """
     staging = Staging(utterances, speakers, congruence, clarity, seed)
     target = check_path("folder", folder)
     check_whole("staged: jobs", jobs, at_least=1)
+    need_extra("staged", "the corpus 'staged'")
     if _is_complete(target, staging):
         return target
     try:

@@ -23,6 +23,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 
 from mmer_lib.errors import InputError
+from mmer_lib.extras import need_extra
 from mmer_lib.features.text import words as spans_of_words
 
 RATE = 16000  # samples a second
@@ -236,7 +237,6 @@ def read_wav(path: Path) -> np.ndarray:
 
 # -- eSpeak NG -------------------------------------------------------------------------------------
 
-MISSING = "staged needs eSpeak NG: pip install 'mmer[staged]'"
 _SYNCHRONOUS, _DONT_EXIT, _OK = 2, 0x8000, 0
 _WORD, _LAST = 1, 0  # types of events
 _CHARACTERS, _UTF8, _SSML = 1, 1, 0x10
@@ -272,13 +272,14 @@ class _Engine:
     """The library, loaded once a process. Raises ``InputError`` if it is not there."""
 
     def __init__(self) -> None:
-        try:
-            import espeakng_loader
+        need_extra("staged", "a synthetic voice")
+        import espeakng_loader
 
+        try:
             self.library = ctypes.CDLL(espeakng_loader.get_library_path())
-            data = Path(espeakng_loader.get_data_path())
-        except (ImportError, OSError) as error:
-            raise InputError(MISSING) from error
+        except OSError as error:
+            raise InputError(f"eSpeak NG cannot be loaded: {error}") from error
+        data = Path(espeakng_loader.get_data_path())
         self.sound: list[np.ndarray] = []
         self.events: list[tuple[int, float]] = []
         self.rate = self.library.espeak_Initialize(
