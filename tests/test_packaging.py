@@ -121,7 +121,7 @@ def providers_of(files) -> dict[str, set[str]]:
 
 @pytest.mark.parametrize(
     ("folder", "extras"),
-    [("mmer_lib", ("staged", "pretrained", "distributed")), ("tests", ("dev",))],
+    [("mmer_lib", ("staged", "pretrained", "distributed")), ("tests", ("dev", "distributed"))],
 )
 def test_everything_that_is_imported_is_asked_for(project, folder, extras):
     """A package that only comes along with another may one day stay away."""
