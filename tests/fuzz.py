@@ -24,6 +24,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -198,8 +199,7 @@ def try_guided(name: str, first: int, inputs: int) -> None:
 
     Atheris never returns: its last input prints the report and leaves.
     """
-    import atheris
-
+    atheris = import_module("atheris")  # which is not there on every system
     with atheris.instrument_imports(include=["mmer_lib"], enable_loader_override=False):
         from readers import READERS
 

@@ -390,6 +390,13 @@ def test_blanks_without_end_in_a_transcript_take_no_time(tmp_path):
         assert read().utterances["text"].notna().sum() >= 3
 
 
+def test_a_time_of_meld_with_endless_digits_is_unknown(tmp_path):
+    table = READERS["meld"].valid()[0]["train_sent_emo.csv"]
+    longer = table.replace(b"0:16:16,059", b"9" * 5000 + b":16:16,059")
+    listing = spoilt("meld", tmp_path, train_sent_emo_csv=longer)()
+    assert np.isnan(listing.utterances["start"][0])
+
+
 def test_a_table_of_actors_that_is_no_csv_is_refused(tmp_path):
     content = b'ActorID,Sex\n1001,"' + b"x" * 200_000 + b'"\n'
     refused(spoilt("crema-d", tmp_path, VideoDemographics_csv=content), "not a readable CSV")

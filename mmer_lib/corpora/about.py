@@ -120,7 +120,7 @@ def check_padding(
         if padding is None:
             continue
         fits = isinstance(padding, list) and len(padding) == width and all(map(_is_number, padding))
-        most = np.finfo(np.float32).max
+        most = float(np.finfo(np.float32).max)
         if not fits or not all(abs(number) <= most for number in padding):
             raise InputError(
                 f"{path / 'corpus.json'}: padding of {modality} is not {width} finite numbers: "

@@ -46,7 +46,7 @@ _FOLDERS = {
     "test": "output_repeated_splits_test",
 }
 _CLIP = re.compile(r"(final_videos_test)?dia(\d+)_utt(\d+)\.mp4")
-_TIME = re.compile(r"(\d+):(\d+):(\d+)[,.](\d+)")
+_TIME = re.compile(r"(\d{1,3}):(\d{1,2}):(\d{1,2})[,.](\d{1,9})")
 _DEFAULTS = Extraction()
 
 
