@@ -114,7 +114,7 @@ def test_a_defect_keeps_its_traceback(monkeypatch):
 
 
 def test_what_is_noted_beside_a_mistake_is_told_in_lines_of_their_own(monkeypatch, capsys):
-    def refused(*_: object, jobs: int) -> None:
+    def refused(*_: object, **options: object) -> None:
         error = InputError("two workers are other:")
         error.add_note("tcp://a: torch 1")
         error.add_note("tcp://b: torch 2")

@@ -28,6 +28,7 @@ from mmer_lib import distributed
 from mmer_lib.corpora import Corpus, load_corpus
 from mmer_lib.distributed import connect, on_cluster, team, worker
 from mmer_lib.errors import InputError
+from mmer_lib.integrity import spec_key
 from mmer_lib.store import ResultStore
 from mmer_lib.sweep import run_plan
 
@@ -50,17 +51,23 @@ mmer_lib.__version__ = "0.0.1"
 class Piece:
     """As much of a run as the cluster needs."""
 
-    key: str
+    specification: dict[str, int]
     name: str
 
+    @property
+    def key(self) -> str:
+        return spec_key(self.specification)
 
-PIECES = [Piece(f"{i:016x}", f"run {i}") for i in range(4)]
+
+SPECIFICATIONS = sorted(({"piece": i} for i in range(4)), key=spec_key)
+PIECES = [Piece(given, f"run {i}") for i, given in enumerate(SPECIFICATIONS)]
 
 
 def write(run: Piece, corpus: Corpus, store: ResultStore) -> str:
     """A run that tells by whom it was made, and of what."""
     row = {"study": "", "configuration": "self-T", "fold": 0, "seed": 0}
-    about = {"row": {**row, "by": os.getpid(), "corpus": corpus.fingerprint}}
+    row |= {"by": os.getpid(), "corpus": corpus.fingerprint}
+    about = {"specification": run.specification, "row": row}
     store.write(run.key, about, pd.DataFrame({"epoch": [1]}), {}, {"w": np.arange(3.0)})
     return run.key
 
@@ -160,7 +167,7 @@ def same_run(key: str, one: ResultStore, other: ResultStore) -> None:
     """Every number of a run is the same, but for times."""
     a, b = (s.run(key) for s in (one, other))
     for about in (a, b):
-        about["created"] = about["row"]["seconds"] = 0
+        del about["provenance"], about["files"], about["row"]["seconds"]
     assert a == b
     for part in ("dev", "test"):
         for name, value in vars(one.predictions(key, part)).items():
@@ -362,11 +369,11 @@ def test_ctrl_c_ends_a_sweep_on_a_cluster_in_a_line_and_keeps_what_is_finished(
                "self-T", "--width", "8", "--heads", "2", "--epochs", "2", "--seeds", "200",
                "--store", str(tmp_path / "store"), "--scheduler", scheduler.address]  # fmt: skip
     sweep = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    until(lambda: list((tmp_path / "store").glob("*/run.json")), 120)
+    until(lambda: list((tmp_path / "store").glob("[!.]*/run.json")), 120)
     sweep.send_signal(signal.SIGINT)
     told = sweep.communicate(timeout=60)[1]
     assert sweep.returncode == 130
-    assert told.splitlines()[-1].startswith("mmer: stopped. What is finished is kept")
+    assert told.splitlines()[-1].startswith("mmer: stopped: ")
     assert "Traceback" not in told
     with connect(scheduler.address) as client:
         assert client.submit(abs, -1).result() == 1  # whatever was under way is done

@@ -27,13 +27,15 @@ from tqdm import tqdm
 
 from mmer_lib.cli import main
 from mmer_lib.errors import InputError
+from mmer_lib.integrity import spec_key
 from mmer_lib.store import ResultStore, StoredPredictions
 from mmer_lib.workers import as_finished, in_new_process, telling_of_memory
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and locks of POSIX")
 
 ROOT = Path(__file__).resolve().parents[1]
-KEY = "0123456789abcdef"
+SPEC = {"seed": 0, "fold": {"index": 0}}
+KEY = spec_key(SPEC)
 
 
 def names(folder: Path) -> set[str]:
@@ -56,7 +58,8 @@ def write_a_run(folder: Path) -> None:
         if KEY not in store:
             history = pd.DataFrame({"epoch": [1]})
             weights = {"w": np.arange(3.0)}
-            store.write(KEY, {"row": row}, history, {"dev": part, "test": part}, weights)
+            about = {"specification": SPEC, "row": row}
+            store.write(KEY, about, history, {"dev": part, "test": part}, weights)
     store.note_plan("sweep", [KEY])
 
 

@@ -196,10 +196,11 @@ def test_a_run_is_adopted_from_another_store_byte_for_byte_and_one_that_is_there
     ours.adopt(KEY, files)
     assert ours.files(KEY) == files
     assert ours.path.joinpath(KEY).stat().st_mode & 0o755 == 0o755
-    write(ours, key="f" * 16, run={"row": row(seed=1), "note": "ours"})
-    ours.adopt("f" * 16, files)
-    assert ours.run("f" * 16)["note"] == "ours"
-    assert names(ours.path) == {"store.json", KEY, "f" * 16}
+    other = spec_key({"seed": 1})
+    write(ours, other, run={"specification": {"seed": 1}, "row": row(seed=1), "note": "ours"})
+    ours.adopt(other, files)
+    assert ours.run(other)["note"] == "ours"
+    assert names(ours.path) == {"store.json", KEY, other}
 
 
 def test_files_that_are_adopted_stay_in_the_folder_of_their_run(tmp_path):
@@ -253,7 +254,7 @@ def test_a_store_of_another_format_is_told(tmp_path):
 
 def test_a_destination_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match=r"cannot write to .*Choose another folder"):
+    with pytest.raises(InputError, match=r"Not a directory\. Give another path"):
         ResultStore(tmp_path / "file" / "store")
 
 
