@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mmer_lib.schedule import Conditions
 
 ALT = (
-    "Speed-up over workers on logarithmic axes beside the ideal line, and below it the share of "
+    "Speed-up over workers on logarithmic axes with the ideal line, and beside it the share of "
     "the workers' time in which they have no run, a line a study: the more runs a study has, the "
     "longer it follows the ideal line"
 )
