@@ -19,7 +19,7 @@ from mmer_lib.corpora import load_corpus
 from mmer_lib.errors import InputError
 from mmer_lib.experiments import list_table
 from mmer_lib.schedule import Conditions
-from mmer_lib.sweep import Plan
+from mmer_lib.sweep import Plan, in_working_order
 
 NAMES = ("self-T", "cross-AT")
 SMALL = {"width": 8, "heads": 2}
@@ -49,6 +49,18 @@ def test_seconds_of_a_run_are_those_of_its_learning_part_times_its_epochs(corpus
     seconds = study.seconds(measured(), epochs=11)  # patience leaves no spread
     per_fold = [*[3 * 48 * 0.020 * 11] * 4, *[3 * 48 * 0.010 * 11] * 4]
     assert seconds == pytest.approx(per_fold * 5)
+
+
+def test_runs_are_in_the_order_in_which_a_sweep_hands_them_out(corpus):
+    """Against the sweep's own list, run by run, where costs and folds differ."""
+    plan = plan_of(corpus, configurations=("self-T", "cross-AT", "self-A"), n_folds=7)
+    table = measured(plan.configurations)
+    each = dict(zip(table["configuration"], table["ms"] / 1000, strict=True))
+    expected = [
+        each[run.config.name] * (len(run.fold.train) + len(run.fold.dev)) * 11
+        for run in in_working_order(plan.runs(), corpus)
+    ]
+    assert Study("mine", plan).seconds(table, 11) == pytest.approx(expected)
 
 
 def test_epochs_of_runs_are_drawn_about_their_mean(corpus):

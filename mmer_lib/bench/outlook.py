@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,11 +51,15 @@ class Study:
 
     def seconds(self, measured: pd.DataFrame, epochs: float, seed: int = 0) -> np.ndarray:
         """Seconds (n,) of the runs as a sweep hands them out, their epochs drawn about a mean."""
-        runs = in_working_order(self.plan.runs(), self.plan.corpus)
+        one = replace(self.plan, seeds=1)  # seeds follow each other, and cost the same
+        runs = in_working_order(one.runs(), one.corpus)
         each = measured.set_index("configuration")["ms"] / 1000
         learn = np.array([len(run.fold.train) + len(run.fold.dev) for run in runs])
-        drawn = draw_epochs(len(runs), epochs, PATIENCE, np.random.default_rng(seed))
-        return each[[run.config.name for run in runs]].to_numpy() * learn * self.scale * drawn
+        an_epoch = each[[run.config.name for run in runs]].to_numpy() * learn * self.scale
+        drawn = draw_epochs(
+            len(runs) * self.plan.seeds, epochs, PATIENCE, np.random.default_rng(seed)
+        )
+        return np.repeat(an_epoch, self.plan.seeds) * drawn
 
 
 def known_studies(seeds: int = 10, sizes: Mapping[str, int] | None = None) -> list[Study]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from mmer_lib.schedule import Conditions
 
 ALT = (
-    "Speed-up over workers on logarithmic axes beside the ideal line, and below it the share of "
+    "Speed-up over workers on logarithmic axes with the ideal line, and beside it the share of "
     "the workers' time in which they have no run, a line a study: the more runs a study has, the "
     "longer it follows the ideal line"
 )
@@ -84,7 +85,7 @@ def plan(
         own = Plan(like, names, protocol, folds, seeds, model=sizes)
         studies = [outlook.Study("yours", own, scale)]
     for study in studies:
-        study.plan.runs()  # what cannot be run is told of before anything is measured
+        replace(study.plan, seeds=1).runs()  # what cannot be run is told of before it is measured
     sample = outlook.Sample(data, sizes, batch_size, pool)
     measured = _measure(studies, sample, bench, written)
     told = outlook.foresee(studies, measured, counts, conditions, epochs)

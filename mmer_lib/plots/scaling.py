@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-from mmer_lib.plots.style import GREY, INK, crown, dress, make_panels, need
+from mmer_lib.plots.style import INK, PALE, crown, dress, make_panels, need
 
 # Okabe & Ito (2008), with a marker each, so that no colour is needed to tell them apart.
 _LOOKS = (("#0072B2", "o"), ("#E69F00", "s"), ("#009E73", "D"), ("#CC79A7", "^"), ("#56B4E9", "v"))
@@ -31,8 +31,8 @@ def scaling(table: pd.DataFrame) -> Figure:
         right.plot(its["workers"], 100 * its["idle"], **look)
         handles.append(Line2D([], [], label=_named(str(study), int(its["runs"].iloc[0])), **look))
     counts = sorted(table["workers"].unique())
-    left.plot(counts, counts, color=GREY, linestyle="--", lw=1.2, zorder=1)
-    handles.append(Line2D([], [], color=GREY, linestyle="--", lw=1.2, label="ideal"))
+    left.plot(counts, counts, color=PALE, lw=9, zorder=1)  # seen behind what lies on it
+    handles.append(Line2D([], [], color=PALE, lw=9, label="ideal"))
     left.set_yscale("log")
     for ax in (left, right):
         _mark_counts(ax, counts)
