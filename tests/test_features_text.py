@@ -349,7 +349,7 @@ def test_an_npz_of_other_arrays_is_refused(tmp_path, arrays, reason):
 
 
 def test_a_damaged_npz_is_refused(tmp_path):
-    with pytest.raises(InputError, match="not a plain .npz"):
+    with pytest.raises(InputError, match=r"not a plain \.npz"):
         WordVectors(source=vectors_file(tmp_path, b"PK\x03\x04 no zip", "v.npz")).recipe()
 
 
