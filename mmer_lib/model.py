@@ -33,6 +33,7 @@ from mmer_lib.pooling import EPS, POOLINGS, concatenate, mean_pool, statistical_
 LETTERS = {modality[0].upper(): modality for modality in MODALITIES}  # A, V, T
 # Time steps (in, out) of the released time-mixing convolutions; text has none.
 TIME_MIXING = {"audio": (1000, 500), "video": (32, 25)}
+LARGEST = 1 << 16  # of any size: beyond it no machine could hold the model
 SCALE = ("all", "audio", "none")
 
 
@@ -96,7 +97,8 @@ class ModelConfig:
             raise unknown("choice for query:", self.query, QUERIES)
         _check_modalities(self.modalities)
         for name in ("width", "heads", "hidden", "classes"):
-            check_whole(name, getattr(self, name), at_least=1)
+            if check_whole(name, getattr(self, name), at_least=1) > LARGEST:
+                raise InputError(f"{name}={getattr(self, name)}: at most {LARGEST} expected")
         for name in ("attention_dropout", "text_dropout", "gru_dropout"):
             check_number(name, getattr(self, name), lambda x: 0 <= x < 1, "a share in [0, 1)")
         check_number("sp_eps", self.sp_eps, lambda x: 0 <= x < math.inf, "a number of at least 0")

@@ -558,6 +558,30 @@ def test_a_setting_that_is_nested_without_end_is_refused(value):
     refused(lambda: read_settings([f"03.models={value}"], notebooks), "a list such as")
 
 
+@pytest.mark.parametrize("value", ["[NaN]", "[1e999]", "[{1: 2}]", "[(1, 2)]", "[b'a']", "[1j]"])
+def test_a_setting_that_the_notebook_would_get_as_something_else_is_refused(value):
+    notebooks = {"03_training": read_parameters(CELL, "03_training.ipynb")}
+    refused(lambda: read_settings([f"03.models={value}"], notebooks), "a list such as")
+
+
+@pytest.mark.parametrize("switch", ["width", "heads", "hidden", "depth", "inner"])
+def test_a_model_that_no_machine_could_hold_is_refused(switch):
+    from mmer_lib.fusion import build_fusion
+    from mmer_lib.model import parse_configuration
+
+    def build() -> None:
+        config = parse_configuration(f"joint-AV,{switch}={10**12}")
+        build_fusion(config.fusion, config.for_fusion())
+
+    refused(build, switch, "65536")
+
+
+def test_a_file_of_word_vectors_that_can_be_none_is_refused():
+    from mmer_lib.features.registry import build_extractor
+
+    refused(lambda: build_extractor("text", f"glove:{'a' * 5000}"), "Give another path")
+
+
 def test_a_setting_that_is_no_text_is_refused():
     notebooks = {"03_training": read_parameters(CELL, "03_training.ipynb")}
     refused(lambda: read_settings(["03.name=\udcff"], notebooks), "no UTF-8")
@@ -595,6 +619,9 @@ NOTEBOOKS = {
                              b'[{"cell_type": "markdown", "metadata": {}, "source": ""}]}',
     "tags that are a number": b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{'
         b'"cell_type": "markdown", "id": "a", "metadata": {"tags": 5}, "source": ""}]}',
+    "two cells of one name": b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": ['
+        + b", ".join([b'{"cell_type": "markdown", "id": "a", "metadata": {}, "source": ""}'] * 2)
+        + b"]}",
     "an old format": b'{"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": []}',
     "a format that is a list": b'{"nbformat": [], "nbformat_minor": 5, "cells": []}',
 }  # fmt: skip

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mmer_lib.errors import InputError, check_whole
+from mmer_lib.errors import InputError, check_path, check_whole
 from mmer_lib.features.base import Clip, Extractor, Track, Unreadable
 from mmer_lib.features.wordfile import WordTable, word_table
 
@@ -195,7 +195,7 @@ class WordVectors(Extractor):
     def __post_init__(self) -> None:
         if self.longest is not None:
             check_whole("longest", self.longest, at_least=1)
-        if not Path(self.source).is_file():
+        if not check_path("word vectors", self.source).is_file():
             raise InputError(
                 f"word vectors {self.source!r}: no such file. Give a text file with a word and its "
                 f"numbers a line (glove.6B.300d.txt), or an .npz of words and vectors"

@@ -72,6 +72,9 @@ FUSIONS: dict[str, type[Fusion]] = {
 }
 
 
+LARGEST = 1 << 16  # of any size: beyond it no machine could hold the fusion
+
+
 def build_fusion(name: str, config: FusionConfig) -> Fusion:
     """A registered fusion.
 
@@ -100,5 +103,7 @@ def _check_switches(name: str, kind: type[Fusion], config: FusionConfig) -> None
         raise InputError(f"residual=true: {name} has no such switch; leave it out")
     for switch, has in (("inner", kind.resizable), ("depth", kind.layered)):
         given = check_whole(switch, getattr(config, switch), at_least=0)
+        if given > LARGEST:
+            raise InputError(f"{switch}={given}: at most {LARGEST} expected")
         if given and not has:
             raise InputError(f"{switch}={given}: {name} has no such size; leave it out")

@@ -71,6 +71,8 @@ def _check_version(content: Any) -> None:
     version = content.get("nbformat"), content.get("nbformat_minor")
     if version != _VERSION or not all(isinstance(c, dict) and "id" in c for c in content["cells"]):
         raise ValueError("expected format 4.5, whose cells have an id: save it in JupyterLab")
+    if len({str(c["id"]) for c in content["cells"]}) < len(content["cells"]):
+        raise ValueError("two cells have the same id")
 
 
 def text_hash(text: str) -> str:

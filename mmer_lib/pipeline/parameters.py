@@ -13,7 +13,6 @@ from __future__ import annotations
 import ast
 import io
 import json
-import math
 import re
 import tokenize
 from collections.abc import Iterable, Mapping, Sequence
@@ -53,13 +52,19 @@ class Parameter:
         value = text if self.kind == "str" else _literal(text)
         if python_type is float and type(value) is int:
             value = float(value)
-        if type(value) is not python_type or (
-            isinstance(value, float) and not math.isfinite(value)
-        ):
+        if type(value) is not python_type or not _is_plain(value):
             raise InputError(f"{where}={text!r}: {expected} expected ({self.help})")
         if self.choices and value not in self.choices:
             raise unknown(f"value of {where}:", value, self.choices)
         return value
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a notebook can be given it as it is: what JSON knows, and finite numbers."""
+    try:
+        return bool(json.loads(json.dumps(value, allow_nan=False)) == value)
+    except (TypeError, ValueError, RecursionError):
+        return False
 
 
 def _literal(text: str) -> Any:
