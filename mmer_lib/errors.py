@@ -117,7 +117,7 @@ def check_path(name: str, given: object) -> Path:
     path = Path(given)
     try:
         path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return path
     except (OSError, ValueError) as error:  # too long, a folder that is closed to us, a zero in it
         reason = getattr(error, "strerror", None) or error

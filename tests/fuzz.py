@@ -117,6 +117,11 @@ def _place() -> str:
     return f"{Path(ours[-1].filename).name}:{ours[-1].lineno}"
 
 
+def quick_folder() -> Path:
+    """A new folder, in memory where that can be; whoever asked removes it."""
+    return Path(tempfile.mkdtemp(prefix="fuzz-", dir=_QUICK if _QUICK.is_dir() else None))
+
+
 def make_input(reader: Any, valid: list[dict[str, bytes]], seed: int) -> dict[str, bytes]:
     """The input of a seed."""
     choose = Random(seed)
@@ -138,7 +143,7 @@ def try_many(name: str, first: int, inputs: int) -> Report:
 
     reader = READERS[name]
     valid, report, began = reader.valid(), Report(name), time.monotonic()
-    parent = Path(tempfile.mkdtemp(prefix="fuzz-", dir=_QUICK if _QUICK.is_dir() else None))
+    parent = quick_folder()
     try:
         for i, files in enumerate(valid):  # nothing is shown by spoiling what is not read
             outcome = attempt(reader, files, parent / f"valid{i}")
@@ -205,7 +210,7 @@ def try_guided(name: str, first: int, inputs: int) -> None:
 
         reader = READERS[name]
         valid = reader.valid()
-        parent = Path(tempfile.mkdtemp(prefix="fuzz-", dir=_QUICK if _QUICK.is_dir() else None))
+        parent = quick_folder()
         for i, files in enumerate(valid):  # imports what the reader imports when it is called
             assert attempt(reader, files, parent / f"valid{i}").kind == "read"
     report, before, began = Report(name), _peak(), time.monotonic()
@@ -227,7 +232,8 @@ def try_guided(name: str, first: int, inputs: int) -> None:
 
     def spoil_more(data: bytes, largest: int, seed: int) -> bytes:
         choose = Random(seed)
-        files = unpack(data) or choose.choice(valid)
+        known = unpack(data) if choose.randrange(2) else None  # else all would soon be hopeless
+        files = known or choose.choice(valid)
         return pack(reader.spoil(files, choose))[:largest]
 
     seeds = parent / "seeds"

@@ -181,7 +181,7 @@ def test_a_damaged_entry_is_made_again(files, tmp_path):
 def test_a_track_survives_the_cache(tmp_path):
     track = Track(np.ones((2, 3), np.float32), np.array([0.5, np.nan]),
                   np.array([[0, 3], [4, 9]]), faceless=1)  # fmt: skip
-    cache = TrackCache(tmp_path, {"name": "x"}, 2)
+    cache = TrackCache(tmp_path, {"name": "x"}, width=3)
     cache.put("abcd", track)
     found = cache.get("abcd")
     assert np.array_equal(found.values, track.values)

@@ -7,15 +7,16 @@ failure names seeds: ``python tests/fuzz.py READER --first SEED --inputs 1`` tri
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fuzz import MEMORY, SECONDS, attempt
+from fuzz import MEMORY, SECONDS, attempt, quick_folder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mutations import Files
@@ -32,6 +33,13 @@ def valid(name: str) -> list[Files]:
     return READERS[name].valid()
 
 
+@pytest.fixture
+def parent() -> Iterator[Path]:
+    folder = quick_folder()
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.mark.parametrize("name", READERS)
 def test_what_is_not_spoilt_is_read(name, tmp_path):
     """Else the tests below would show nothing."""
@@ -41,8 +49,8 @@ def test_what_is_not_spoilt_is_read(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_a_spoilt_input_is_refused_in_one_line_or_read_right(name, tmp_path_factory):
-    parent, count, kinds = tmp_path_factory.mktemp("inputs"), 0, set()
+def test_a_spoilt_input_is_refused_in_one_line_or_read_right(name, parent):
+    count, kinds = 0, set()
 
     @settings(
         max_examples=FEW, derandomize=True, deadline=None, database=None,
