@@ -81,8 +81,7 @@ def _run_papermill(notebook: Notebook, given: Mapping[str, Any], copy: Path, sto
             kernel_name="python3",
             language="python",
             progress_bar=False,
-            cwd=str(notebook.path.parent),
-            kernel_manager_class=_kernel_manager(stop),
+            kernel_manager_class=_kernel_manager(stop, notebook.path.parent),
             on_cell_execute=partial(_refuse_if, stop),
             extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # what fails is in the notebook
         )
@@ -134,10 +133,12 @@ def _keep_failed(copy: Path, failed: Path) -> str:
     return f"The notebook up to there: {failed}"
 
 
-def _kernel_manager(stop: Stop) -> Any:
+def _kernel_manager(stop: Stop, folder: Path) -> Any:
     """The class whose kernels speak over files instead of TCP (where there are such sockets).
 
-    ``stop`` interrupts the cell, so that the kernel ends as after an error.
+    They run in ``folder``; papermill's ``cwd`` would move this whole process there, and with it
+    the kernels that other threads are about to start. ``stop`` interrupts the cell, so that the
+    kernel ends as after an error.
     """
     from jupyter_client.manager import AsyncKernelManager
 
@@ -146,6 +147,7 @@ def _kernel_manager(stop: Stop) -> Any:
             if os.name == "posix":
                 own = os.environ["JUPYTER_RUNTIME_DIR"]  # of this study: see kernel_environment
                 self.transport, self.ip = "ipc", os.path.join(own, uuid4().hex[:8])
+            options["cwd"] = str(folder)
             loop = asyncio.get_running_loop()
             stop.told.append(partial(loop.call_soon_threadsafe, self.begin_to_stop))
             await super().start_kernel(**options)
