@@ -430,6 +430,20 @@ def test_a_widget_is_written_back_as_a_line_and_not_as_its_insides():
     assert outputs[1:] == [{"data": {"text/plain": "3"}}, {"name": "stdout", "text": "4"}]
 
 
+def test_kernels_run_beside_their_notebooks_and_the_process_stays_where_it_is(one, monkeypatch):
+    """Kernels are started by threads: one that moved the process would move the others' kernels."""
+
+    def refuse(path):
+        assert Path(path) == Path.cwd(), f"moved to {path}"
+
+    where = "from pathlib import Path\nprint(Path.cwd().name)"
+    for name in ("01_data", "02_attention"):
+        write_notebook(one, name, PARAMETERS, where)
+    monkeypatch.setattr(os, "chdir", refuse)
+    study = run_study(notebooks=one, say=Log())
+    assert [outputs(path) for path in study.executed] == ["notebooks\n"] * 2
+
+
 # -- the notebooks of the installed package --------------------------------------------------------
 
 

@@ -86,8 +86,7 @@ def _run_papermill(notebook: Notebook, given: Mapping[str, Any], copy: Path, sto
             kernel_name="python3",
             language="python",
             progress_bar=False,
-            cwd=str(notebook.path.parent),
-            kernel_manager_class=_kernel_manager(stop, at_work),
+            kernel_manager_class=_kernel_manager(stop, at_work, notebook.path.parent),
             on_cell_execute=partial(_begin_cell, stop, at_work),
             extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # what fails is in the notebook
         )
@@ -148,11 +147,13 @@ def _keep_failed(copy: Path, failed: Path) -> str:
     return f"The notebook up to there: {failed}"
 
 
-def _kernel_manager(stop: Stop, at_work: Event) -> Any:
+def _kernel_manager(stop: Stop, at_work: Event, folder: Path) -> Any:
     """The class whose kernels speak over files instead of TCP (where there are such sockets).
 
-    ``stop`` interrupts the cell, so that the kernel ends as after an error. One that takes too
-    long, or is not ``at_work`` on a cell yet, is killed with all processes that it has started.
+    They run in ``folder``; papermill's ``cwd`` would move this whole process there, and with it
+    the kernels that other threads are about to start. ``stop`` interrupts the cell, so that the
+    kernel ends as after an error. One that takes too long, or is not ``at_work`` on a cell yet, is
+    killed with all processes that it has started.
     """
     from jupyter_client.manager import AsyncKernelManager
 
@@ -162,6 +163,7 @@ def _kernel_manager(stop: Stop, at_work: Event) -> Any:
             if os.name == "posix":
                 self.transport, self.ip = "ipc", os.path.join(own, uuid4().hex[:8])
             self.connection_file = os.path.join(own, f"{uuid4().hex}.json")
+            options["cwd"] = str(folder)
             loop = asyncio.get_running_loop()
             stop.told.append(partial(loop.call_soon_threadsafe, self.begin_to_stop))
             _refuse_if(stop)
