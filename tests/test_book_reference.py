@@ -17,7 +17,10 @@ from test_layers import PART_OF
 from mmer_lib.book.reference import _render, reference_page
 from mmer_lib.book.sources import MODULES, Entry, Module, read_modules
 
-SERVING = {"bench", "cli", "kernels", "recurrence", "workers"}  # nobody calls them from outside
+SERVING = {  # nobody calls them from outside
+    "arrayfiles", "bench", "cli", "kernels", "machine", "probes", "recurrence", "requirements",
+    "room", "workers",
+}  # fmt: skip
 NAMES = [(module, entry) for module in read_modules() for entry in module.entries]
 CALLED = [(m, e) for m, e in NAMES if re.match(rf"{e.name}\(", e.code)]
 name_of = "{0.name}.{1.name}".format

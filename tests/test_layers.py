@@ -16,14 +16,14 @@ PART_OF = {  # part of the library -> its layer
     "errors": 0, "options": 0, "extras": 0, "places": 0,
     "pooling": 0, "metrics": 0, "stats": 0, "paper": 0, "encoders": 0, "recurrence": 0,
     "kernels": 0, "features": 0, "workers": 0, "claims": 0, "integrity": 0, "provenance": 0,
-    "machine": 0, "room": 0, "requirements": 0, "schedule": 0, "arrayfiles": 0,
+    "schedule": 0, "arrayfiles": 0,
     "corpora": 1, "fusion": 1, "plots": 1,
     "model": 2,
     "losses": 3, "train": 3, "maps": 3, "matching": 3, "faithfulness": 3,
     "store": 4, "audit": 4, "sweep": 4, "distributed": 4, "robustness": 4, "experiments": 4,
     "bench": 4,
     "widgets": 5, "teaching": 5, "pipeline": 5, "book": 5, "cli": 5,
-    "doctor": 5, "probes": 5,
+    "doctor": 5, "probes": 5, "machine": 5, "room": 5, "requirements": 5,
 }  # fmt: skip
 JUDGING = ("metrics", "stats", "paper", "plots")
 STRANGERS = ("corpora", "fusion", *JUDGING)  # of the first layers, these do not know each other
@@ -34,7 +34,9 @@ WITHIN = {("experiments", "sweep"), ("experiments", "store"), ("experiments", "r
     ("audit", "store"), ("sweep", "audit"),
     ("sweep", "distributed"), ("distributed", "store"), ("bench", "experiments"),
     ("cli", "pipeline"), ("cli", "teaching"), ("teaching", "pipeline"), ("book", "pipeline"),
-    ("cli", "book"), ("cli", "doctor"), ("encoders", "recurrence"), ("recurrence", "kernels"),
+    ("cli", "book"), ("cli", "doctor"), ("doctor", "machine"),
+    ("doctor", "room"), ("doctor", "requirements"),
+    ("encoders", "recurrence"), ("recurrence", "kernels"),
     ("features", "workers"), ("features", "places"), ("features", "arrayfiles"),
     ("kernels", "places"), ("bench", "sweep"), ("bench", "store"),
 }  # fmt: skip

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmer_lib.plots.saving import read_texts
 from mmer_lib.provenance import say
 
 PIXELS = 1.5  # of a saved figure (150 dpi) to a pixel of CSS
@@ -71,6 +70,8 @@ def to_url(content: bytes, kind: str = "image/png") -> str:
 
 def read_figure(path: Path) -> Figure:
     """A saved figure, with the words in it if there are any."""
+    from mmer_lib.plots.saving import read_texts  # seaborn and all that is imported where needed
+
     png = path.read_bytes()
     words, about = read_texts(png)
     return Figure(png, words, path.stem, PIXELS, say(about))

@@ -17,9 +17,10 @@ LIBRARY = Path(__file__).resolve().parents[1]
 MODULES = (
     "corpora", "corpora.batches", "corpora.folds", "features.registry", "features.base",
     "features.extract", "encoders", "fusion", "fusion.base", "pooling", "model", "losses", "train",
-    "matching", "maps", "faithfulness", "store", "sweep", "experiments", "robustness", "metrics",
-    "stats", "paper", "plots", "widgets", "teaching", "pipeline", "book", "options", "errors",
-    "extras", "places",
+    "matching", "maps", "faithfulness", "store", "claims", "integrity", "audit", "provenance",
+    "sweep", "distributed", "schedule", "experiments", "robustness", "metrics", "stats", "paper",
+    "plots", "widgets", "teaching", "pipeline", "book", "doctor", "options", "errors", "extras",
+    "places",
 )  # fmt: skip
 WIDE = 88  # characters of a call in one line
 MOST = 14  # lines of a constant that are shown
