@@ -33,8 +33,12 @@ from mmer_lib.requirements import in_range, project, requirements
 WORKS, ABSENT, BROKEN = "ok", "absent", "BROKEN"  # what is absent can be done without
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 EXTRAS = {  # extra of pyproject.toml -> what it is for
+    "video": "films, mp3, faces",
     "staged": "the voice of the corpus `staged`",
+    "pretrained": "features `hf:`",
     "minilm": "the text encoder `minilm`",
+    "distributed": "sweeps on a cluster",
+    "lab": "JupyterLab",
     "dev": "the tests",
 }
 _NARROW = "\N{NO-BREAK SPACE}"  # a space at which no line is broken
@@ -265,7 +269,7 @@ def _libraries(told: Mapping[str, Any]) -> Iterator[Check]:
         if _version(package):  # that it is not installed is told of already
             yield Check("libraries", package, BROKEN, f"does not load: {why}", _again(package))
     if not told["failed"]:
-        yield Check("libraries", "compiled libraries", WORKS, "all load: tables, sound, video")
+        yield Check("libraries", "compiled libraries", WORKS, "all that are installed load")
     if told["faces"] and "opencv-python-headless" not in told["failed"]:
         yield Check("libraries", "faces", BROKEN, told["faces"], _again("opencv-python-headless"))
     if not told["voice"]:

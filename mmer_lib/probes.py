@@ -8,6 +8,7 @@ What fails is raised here; its last line is what a reader is told.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import os
 import sys
@@ -20,16 +21,18 @@ from typing import Any
 # Import name -> the package that brings it; those with compiled parts, which may not fit a system.
 COMPILED = {
     "numpy": "numpy", "scipy.stats": "scipy", "pandas": "pandas", "sklearn": "scikit-learn",
-    "safetensors": "safetensors", "soundfile": "soundfile", "soxr": "soxr", "av": "av",
-    "cv2": "opencv-python-headless", "matplotlib.font_manager": "matplotlib",
+    "safetensors": "safetensors", "soundfile": "soundfile", "soxr": "soxr",
+    "matplotlib.font_manager": "matplotlib",
 }  # fmt: skip
+OPTIONAL = {"av": "av", "cv2": "opencv-python-headless"}  # likewise, where they are installed
 _PATIENCE = 20  # seconds that a kernel has to start
 
 
 def libraries() -> dict[str, Any]:
     """Which of ``COMPILED`` cannot be imported, and why; the voice; where figures keep fonts."""
     failed = {}
-    for module, package in COMPILED.items():
+    there = {m: package for m, package in OPTIONAL.items() if importlib.util.find_spec(m)}
+    for module, package in (COMPILED | there).items():
         try:
             importlib.import_module(module)
         except Exception as error:  # noqa: BLE001  a broken library may raise anything

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -18,13 +19,26 @@ _CLAUSE = re.compile(r"(>=|<=|==|!=|>|<)\s*([\d.]+)")
 def requirements(root: Path) -> dict[str, dict[str, str]]:
     """Extra ("" for what is always needed) -> package -> range; empty if nothing says it.
 
-    An extra of other extras is left out.
-    ``root`` is the folder that holds this package: a clone, or site-packages.
+    What an extra asks for by naming another stands with it; the extra of all is left out. ``root``
+    is the folder that holds this package: a clone, or site-packages.
     """
     about = project(root)
     lists = {"": about.get("dependencies", []), **about.get("optional-dependencies", {})}
-    named = {extra: dict(map(_split, texts)) for extra, texts in lists.items()}
-    return {extra: packages for extra, packages in named.items() if "mmer" not in packages}
+    return {extra: _unfold(extra, lists) for extra in lists if extra != "all"}
+
+
+def _unfold(extra: str, lists: Mapping[str, list[str]]) -> dict[str, str]:
+    """Package -> range of an extra and of those that it names: ``mmer[video]``."""
+    found: dict[str, str] = {}
+    for text in lists[extra]:
+        inner = re.match(r"mmer\[([\w,-]+)\]", text)
+        if inner is None:
+            name, wanted = _split(text.partition(";")[0])
+            found[name] = wanted
+        else:
+            for other in inner[1].split(","):
+                found |= _unfold(other, lists)
+    return found
 
 
 def project(root: Path) -> dict[str, Any]:

@@ -266,9 +266,12 @@ class _Team:
             try:
                 worker = _start_worker(self.preload)
             except (OSError, EOFError) as error:
+                why = str(error) or type(error).__name__
+                remedy = "Where memory or processes are short, use fewer jobs"
+                if "AF_UNIX" in why:  # sockets of the server lie among the temporary files
+                    remedy = "Set TMPDIR to a folder with a shorter path"
                 raise InputError(
-                    f"no worker process can be started ({str(error) or type(error).__name__}). "
-                    f"Where memory or processes are short, use fewer jobs. What is finished is kept"
+                    f"no worker process can be started ({why}). {remedy}. What is finished is kept"
                 ) from error
         self.workers.append(worker)
         return worker

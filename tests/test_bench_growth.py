@@ -104,7 +104,7 @@ def test_growth_has_a_row_a_size_of_every_series_with_time_above_zero():
 
 def test_the_plain_way_is_left_out_where_its_weights_would_fill_the_memory():
     few = Sizes((8, 16), (), (), (), SHORT, most_weights=2 * 6 * 8 * 8)
-    table = bench_growth(ONCE, be_quiet, few, memory=False)
+    table = bench_growth(Settings(repeats=1, batch_size=8), be_quiet, few, memory=False)
     plain = table[table["way"] == "plain"]
     assert plain[["size", "fusion"]].values.tolist() == [[8, "self"], [8, "cross"]]
 

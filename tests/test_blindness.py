@@ -123,7 +123,7 @@ def plan_and_execute(corpus: Corpus, case: str, store: ResultStore) -> str:
     return execute(run, corpus, store)
 
 
-def tested(key: str, store: ResultStore) -> np.ndarray:
+def probabilities_of(key: str, store: ResultStore) -> np.ndarray:
     """The probabilities of the test part."""
     return store.predictions(key, "test").probabilities
 
@@ -145,7 +145,7 @@ def test_a_poisoned_test_part_changes_no_bit_of_training(
     there = np.array([any(len(corpus.features[m][i]) for m in run.config.modalities)
                       for i in run.fold.test])  # fmt: skip
     assert there.any()
-    assert np.isnan(tested(run.key, other)[there]).all(), "it was read in the end"
+    assert np.isnan(probabilities_of(run.key, other)[there]).all(), "it was read in the end"
     if run.train.score_test:
         was, is_now = (s.history(run.key)["test_accuracy"].to_numpy() for s in (store, other))
         assert (was < 1).all()
@@ -159,7 +159,7 @@ def test_a_shifted_test_part_changes_its_own_scores_alone(case, corpus, clean, t
     other = ResultStore(tmp_path / "store")
     key = plan_and_execute(moved, case, other)
     assert_same_training(run.key, store, other, key)
-    assert not np.array_equal(tested(run.key, store), tested(key, other))
+    assert not np.array_equal(probabilities_of(run.key, store), probabilities_of(key, other))
 
 
 def longer(x: np.ndarray) -> np.ndarray:
@@ -175,7 +175,7 @@ def test_longer_test_utterances_change_no_bit_of_training(case, tmp_path):
     one, other = ResultStore(tmp_path / "plain"), ResultStore(tmp_path / "grown")
     key, grown_key = plan_and_execute(plain, case, one), plan_and_execute(grown, case, other)
     assert_same_training(key, one, other, grown_key)
-    assert not np.array_equal(tested(key, one), tested(grown_key, other))
+    assert not np.array_equal(probabilities_of(key, one), probabilities_of(grown_key, other))
 
 
 @pytest.mark.parametrize("case", [c for c, (name, _) in CASES.items() if "@" in name])
@@ -340,7 +340,7 @@ def test_order_and_what_ran_before_change_no_bit(corpus, clean, tmp_path):
             disturb(corpus)
             execute(run, corpus, other)
             assert_same_training(run.key, store, other)
-            np.testing.assert_array_equal(*(tested(run.key, s) for s in (store, other)))
+            np.testing.assert_array_equal(*(probabilities_of(run.key, s) for s in (store, other)))
     finally:
         torch.set_num_threads(threads)
 
@@ -369,7 +369,7 @@ def test_a_process_of_its_own_with_other_threads_and_hashes_changes_no_bit(corpu
         run, store = clean(case)
         other = ResultStore(tmp_path / "s")
         assert_same_training(run.key, store, other)
-        np.testing.assert_array_equal(*(tested(run.key, s) for s in (store, other)))
+        np.testing.assert_array_equal(*(probabilities_of(run.key, s) for s in (store, other)))
 
 
 def test_two_jobs_in_another_order_change_no_bit(corpus, clean, tmp_path):
@@ -380,4 +380,4 @@ def test_two_jobs_in_another_order_change_no_bit(corpus, clean, tmp_path):
         sweep.run_plan(plan, other, jobs=2, name=f"plan-{SAME.index(case)}")
         run, store = clean(case)
         assert_same_training(run.key, store, other)
-        np.testing.assert_array_equal(*(tested(run.key, s) for s in (store, other)))
+        np.testing.assert_array_equal(*(probabilities_of(run.key, s) for s in (store, other)))

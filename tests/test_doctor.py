@@ -281,6 +281,7 @@ def test_a_gpu_is_told_of():
 
 def test_compiled_parts_are_those_of_needed_packages():
     assert set(probes.COMPILED.values()) <= set(NEEDED[""])
+    assert set(probes.OPTIONAL.values()) <= set(NEEDED["video"])
 
 
 # -- ranges ----------------------------------------------------------------------------------------

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -45,7 +47,13 @@ def _nothing_goes_on():
         if command.process.poll() is None:  # the test has failed
             os.killpg(command.process.pid, signal.SIGKILL)
             command.process.wait()
+        shutil.rmtree(command.temporary, ignore_errors=True)
     STARTED.clear()
+
+
+def _short_folder() -> Path:
+    """For what is temporary: the path of a socket in it has 100 characters at most."""
+    return Path(tempfile.mkdtemp(prefix="m-", dir="/tmp"))
 
 
 @dataclass
@@ -56,6 +64,7 @@ class Command:
     folder: Path
     code: str = "import sys; from mmer_lib.cli import main; sys.exit(main())"
     family: dict[int, psutil.Process] = field(default_factory=dict)
+    temporary: Path = field(default_factory=_short_folder)
 
     def __post_init__(self) -> None:
         with (self.folder / "stdout").open("w") as out, (self.folder / "stderr").open("w") as err:
@@ -65,13 +74,6 @@ class Command:
                 env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(self.temporary)},
             )  # fmt: skip
         STARTED.append(self)
-
-    @property
-    def temporary(self) -> Path:
-        """Where it keeps what is temporary."""
-        place = self.folder / "temporary"
-        place.mkdir(exist_ok=True)
-        return place
 
     def told(self) -> str:
         """What is on standard error."""
@@ -146,7 +148,7 @@ def test_a_sweep_stops_tells_how_far_it_is_and_goes_on(corpus, tmp_path, jobs, n
     assert 2 <= len(kept) < 24, "it was stopped between the first run and the last"
     assert told == f"{len(kept)} of 24 runs are in runs/sweep; the same command goes on"
     store = ResultStore(tmp_path / "runs" / "sweep")
-    assert sorted(p.name for p in store.path.iterdir()) == sorted([*kept, "store.json"])
+    assert sorted(p.name for p in store.path.iterdir()) == sorted([*kept, "claims", "store.json"])
     for key in kept:
         assert len(store.history(key)) == 8
         assert store.weights(key)

@@ -254,7 +254,7 @@ def test_a_store_of_another_format_is_told(tmp_path):
 
 def test_a_destination_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match=r"Not a directory\. Give another path"):
+    with pytest.raises(InputError, match=r"Not a directory\. (Give|Choose) another"):
         ResultStore(tmp_path / "file" / "store")
 
 

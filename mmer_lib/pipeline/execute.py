@@ -99,10 +99,19 @@ def _run_papermill(notebook: Notebook, given: Mapping[str, Any], copy: Path, sto
             raise KeyboardInterrupt from error
         raise
     finally:
-        ensure_event_loop().close()  # this thread's, made by the first call of nbclient
+        _close(ensure_event_loop())  # this thread's, made by the first call of nbclient
     if stop.said.is_set():
         raise KeyboardInterrupt
     return executed
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    """End what still waits in a loop, such as the end of a kernel that is gone by now."""
+    waiting = asyncio.all_tasks(loop)
+    for task in waiting:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*waiting, return_exceptions=True))
+    loop.close()
 
 
 def _explain(error: Any, notebook: Notebook, copy: Path) -> InputError | StudyError:
