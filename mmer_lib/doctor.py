@@ -291,6 +291,10 @@ def _kernels(told: Mapping[str, Any]) -> Iterator[Check]:
                     "export NUMBA_CACHE_DIR=FOLDER")  # fmt: skip
     elif error:
         yield Check("libraries", "compiled loops", BROKEN, error, _again("numba"))
+    elif told["kept"] is None:
+        yield Check("libraries", "compiled loops", ABSENT,
+                    f"compiled in {told['seconds']} s, by each process anew: nowhere to keep them",
+                    "export MMER_CACHE=FOLDER")  # fmt: skip
     else:
         how = "found" if told["found"] else f"compiled in {told['seconds']} s"
         yield Check("libraries", "compiled loops", WORKS, f"{how}, kept in {shown(told['kept'])}")

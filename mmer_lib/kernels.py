@@ -25,9 +25,8 @@ from mmer_lib.places import cache_folder, is_writable
 TOP = 1 << 32  # one more than the largest lot of `drop`
 
 _CACHE = cache_folder() / "compiled"
-_KEPT = bool(os.environ.get("NUMBA_CACHE_DIR")) or is_writable(
-    _CACHE
-)  # else each process compiles for itself
+# Where neither can be written each process compiles for itself.
+_KEPT = bool(os.environ.get("NUMBA_CACHE_DIR")) or is_writable(_CACHE)
 
 
 def _compiler(**options: Any) -> Callable[[Callable[..., Any]], Any]:

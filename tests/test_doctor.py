@@ -233,7 +233,7 @@ def test_who_may_write_nowhere_is_told_where_it_hurts(tmp_path):
         checks = ask(sys.executable, changes=changes, cwd=tmp_path, preexec_fn=obey_modes)
     assert checks["current folder"].state == BROKEN
     loops = checks["compiled loops"]
-    assert (loops.state, loops.fix) == (BROKEN, "export NUMBA_CACHE_DIR=FOLDER")
+    assert (loops.state, loops.fix) == (ABSENT, "export MMER_CACHE=FOLDER")
     features = checks["features"]
     assert (features.state, features.fix) == (BROKEN, "export MMER_CACHE=FOLDER")
     assert features.found == "home/.cache/mmer: cannot be written (Permission denied)"
