@@ -396,12 +396,21 @@ def _no_interrupt() -> Iterator[None]:
 def _work(pipe: Connection, environment: Mapping[str, str]) -> None:
     """What a worker does: answer until the pipe ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever pressed Ctrl-C tells us to leave
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was begun is cleaned up
+    signal.signal(signal.SIGTERM, _leave)
     os.environ.clear()
     os.environ.update(environment)
     with suppress(EOFError, OSError):
         while True:
             pipe.send_bytes(_answer(pipe.recv_bytes()))
+
+
+def _leave(*_: object) -> None:
+    """End this worker; what was begun is cleaned up.
+
+    A library's callback may swallow that and would complain of it; then we are killed soon.
+    """
+    sys.unraisablehook = lambda _: None
+    sys.exit(1)
 
 
 def _answer(message: bytes) -> bytes:

@@ -210,7 +210,7 @@ def test_a_study_that_is_finished_runs_nothing_again(study):
     """And what was made from which code and parameters is written beside each notebook."""
     before = {p: p.stat().st_mtime_ns for p in (study / "notebooks").iterdir()}
     done = run_ci_study()
-    assert done.stdout.count("up to date") == len(PATHS)
+    assert done.stdout.count("… up to date") == len(PATHS)
     assert {p: p.stat().st_mtime_ns for p in (study / "notebooks").iterdir()} == before
     records = [json.loads((study / "notebooks" / f"{p.stem}.json").read_text()) for p in PATHS]
     assert all(record["key"] and record["provenance"]["machine"] for record in records)
