@@ -16,6 +16,7 @@ Where there is no ``flock`` (Windows) everybody gets every lock: one process at 
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import shutil
 import socket
@@ -218,10 +219,11 @@ def check_folder(folder: Path) -> None:
     """Raise ``InputError`` unless ``folder`` can do what is needed so that nothing is lost.
 
     Needed are: a file that is made only if there is none, locks that exclude each other, a folder
-    that can be renamed, a file that replaces another, and a new name that is seen at once. Only
-    this machine is asked. Where several share the folder, their locks must exclude each other,
-    too, as those of NFS do (see flock(2)); where one sees new names late, it may execute a run
-    that another has done, and the first one stays.
+    that can be renamed, a file that replaces another, one that is mapped into memory (as workers
+    read a corpus), and a new name that is seen at once. Only this machine is asked. Where several
+    share the folder, their locks must exclude each other, too, as those of NFS do (see flock(2));
+    where one sees new names late, it may execute a run that another has done, and the first one
+    stays.
 
     Raises ``OSError`` where ``folder`` cannot be written.
     """
@@ -266,6 +268,15 @@ def _replaces_files(place: Path) -> bool:
     return not (place / "newer").exists() and (place / "old").read_text() == "newer"
 
 
+def _maps_files(place: Path) -> bool:
+    with (place / "old").open("rb") as file:
+        try:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                return mapped[:] == b"newer"
+        except ValueError:
+            return False
+
+
 def _sees_at_once(place: Path) -> bool:
     return {file.name for file in place.iterdir()} == {"new", "to", "old"}
 
@@ -275,6 +286,7 @@ _ABILITIES = {
     "file locks that exclude each other": _locks_exclude,
     "renaming of folders": _renames_folders,
     "replacing of files": _replaces_files,
+    "memory-mapped files": _maps_files,
     "lists of files that are up to date": _sees_at_once,
 }
 

@@ -25,8 +25,9 @@ from time import monotonic
 from typing import Any
 
 import mmer_lib
-from mmer_lib import room
-from mmer_lib.machine import read_limits
+from mmer_lib import machine
+from mmer_lib.claims import check_folder
+from mmer_lib.errors import InputError
 from mmer_lib.places import cache_folder
 from mmer_lib.requirements import in_range, project, requirements
 
@@ -205,7 +206,7 @@ def _again(name: str) -> str:
 
 
 def _machine(store: str | Path | None) -> Iterator[Check]:
-    limits = read_limits()
+    limits = machine.read_limits()
     yield Check("machine", "cores", WORKS, f"{limits.cores:g} to use ({limits.cores_why})")
     set_to = [f"{n}={os.environ[n]}" for n in _THREADS if n in os.environ]
     if set_to:
@@ -235,7 +236,7 @@ def _temporary() -> Path:
 def _place(name: str, folder: Path, fix: str) -> Check:
     """Whether something can be written to ``folder``, or to where it would be made."""
     try:
-        free = room.free_gb(folder)
+        free = machine.free_gb(folder)
     except OSError as error:
         told = f"{shown(folder)}: cannot be written ({error.strerror})"
         return Check("machine", name, BROKEN, told, fix)
@@ -249,12 +250,14 @@ def _place(name: str, folder: Path, fix: str) -> Check:
 def _store(folder: Path) -> Check:
     """Whether the file system of ``folder`` can do what a store asks of it."""
     name, fix = f"store {shown(folder)}", "choose a --store on a disk of this machine"
+    there = machine.nearest(folder)
     try:
-        lacking = room.lacking(folder)
+        check_folder(there)
     except OSError as error:
         return Check("machine", name, BROKEN, f"cannot be written ({error.strerror})", fix)
-    if lacking:
-        return Check("machine", name, BROKEN, f"its file system has no {', '.join(lacking)}", fix)
+    except InputError as error:  # its second half is the remedy
+        told = str(error).replace(str(there), shown(there)).partition(", so that")[0]
+        return Check("machine", name, BROKEN, told, fix)
     return Check("machine", name, WORKS, "can be written; folders are renamed whole, files locked")
 
 

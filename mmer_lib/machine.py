@@ -1,10 +1,13 @@
 """How many cores and how much memory this process may use: the least of what the machine has, what
-its group is granted (control groups of Linux: containers, batch systems) and its own limits.
+its group is granted (control groups of Linux: containers, batch systems) and its own limits. And
+how much room there is on its disks.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -44,6 +47,20 @@ def read_limits(root: Path = Path("/")) -> Limits:
         return Limits(cores[fewest], fewest, None, "")
     least = min(memory, key=lambda why: memory[why])
     return Limits(cores[fewest], fewest, memory[least] / 1e9, least)
+
+
+def free_gb(folder: Path) -> float:
+    """Room in GB where a folder is or would be made; ``OSError`` if nothing can be written."""
+    there = nearest(folder)
+    with tempfile.TemporaryFile(dir=there) as file:
+        file.write(b"room for a byte")
+    return shutil.disk_usage(there).free / 1e9
+
+
+def nearest(folder: Path) -> Path:
+    """``folder``, or the nearest above it that is there."""
+    whole = folder.absolute()
+    return next((p for p in (whole, *whole.parents) if p.exists()), whole)
 
 
 def _least(found: Iterator[float | None]) -> float | None:

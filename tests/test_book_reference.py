@@ -19,7 +19,7 @@ from mmer_lib.book.sources import MODULES, Entry, Module, read_modules
 
 SERVING = {  # nobody calls them from outside
     "arrayfiles", "bench", "cli", "kernels", "machine", "probes", "recurrence", "requirements",
-    "room", "workers",
+    "workers",
 }  # fmt: skip
 NAMES = [(module, entry) for module in read_modules() for entry in module.entries]
 CALLED = [(m, e) for m, e in NAMES if re.match(rf"{e.name}\(", e.code)]

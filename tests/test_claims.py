@@ -378,6 +378,10 @@ def no_replacing(monkeypatch: Any) -> None:
     fail_with(monkeypatch, Path, "replace", errno.EEXIST)
 
 
+def no_mapping(monkeypatch: Any) -> None:
+    fail_with(monkeypatch, claims.mmap, "mmap", errno.ENODEV)
+
+
 def old_lists(monkeypatch: Any) -> None:
     real = Path.iterdir
     monkeypatch.setattr(Path, "iterdir", lambda self: (f for f in real(self) if f.name != "to"))
@@ -392,6 +396,7 @@ def old_lists(monkeypatch: Any) -> None:
         (no_renaming, "renaming of folders (Invalid cross-device link)"),
         (renaming_by_copy, "renaming of folders"),
         (no_replacing, "replacing of files (File exists)"),
+        (no_mapping, "memory-mapped files (No such device)"),
         (old_lists, "lists of files that are up to date"),
     ],
 )

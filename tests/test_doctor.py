@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from mmer_lib import cli, doctor, machine, probes, requirements, room
+from mmer_lib import cli, doctor, machine, probes, requirements
 from mmer_lib.doctor import ABSENT, BROKEN, WORKS, Check
 
 ROOT = Path(doctor.__file__).parents[1]
@@ -312,7 +313,7 @@ def test_an_installed_package_tells_its_ranges_as_pyproject_does(monkeypatch, tm
     assert requirements.project(tmp_path)["requires-python"] == ">=3.11"
 
 
-# -- room ------------------------------------------------------------------------------------------
+# -- folders ---------------------------------------------------------------------------------------
 
 
 def test_paths_are_told_from_here_or_from_home(monkeypatch, tmp_path):
@@ -336,20 +337,21 @@ def test_a_store_is_tried_where_it_will_be_and_nothing_is_left(tmp_path):
 @posix
 @pytest.mark.parametrize(
     ("broken_call", "lacks"),
-    [("fcntl.flock", "locks"), ("mmap.mmap", "memory-mapped files"),
+    [("fcntl.flock", "file locks"), ("mmap.mmap", "memory-mapped files"),
      ("pathlib.Path.rename", "renaming of folders")],
 )  # fmt: skip
 def test_what_a_file_system_cannot_do_is_named(monkeypatch, tmp_path, broken_call, lacks):
-    def refuse(*_: object) -> None:
-        raise OSError(95, "Operation not supported")
+    def refuse(*_: object, **_more: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
     monkeypatch.setattr(broken_call, refuse)
     check = doctor._store(tmp_path)
-    assert (check.state, check.found) == (BROKEN, f"its file system has no {lacks}")
+    told = f"the file system of {doctor.shown(tmp_path)} lacks {lacks} (Operation not supported)"
+    assert (check.state, check.found) == (BROKEN, told)
 
 
 def test_a_full_disk_is_told(monkeypatch, tmp_path):
-    monkeypatch.setattr(room, "free_gb", lambda _: 0.3)
+    monkeypatch.setattr(machine, "free_gb", lambda _: 0.3)
     check = doctor._place("features", tmp_path, "export MMER_CACHE=FOLDER")
     assert check.state == BROKEN
     assert check.found.endswith("0.3 GB free, 1 needed")

@@ -23,7 +23,7 @@ PART_OF = {  # part of the library -> its layer
     "store": 4, "audit": 4, "sweep": 4, "distributed": 4, "robustness": 4, "experiments": 4,
     "bench": 4,
     "widgets": 5, "teaching": 5, "pipeline": 5, "book": 5, "cli": 5,
-    "doctor": 5, "probes": 5, "machine": 5, "room": 5, "requirements": 5,
+    "doctor": 5, "probes": 5, "machine": 5, "requirements": 5,
 }  # fmt: skip
 JUDGING = ("metrics", "stats", "paper", "plots")
 STRANGERS = ("corpora", "fusion", *JUDGING)  # of the first layers, these do not know each other
@@ -35,7 +35,7 @@ WITHIN = {("experiments", "sweep"), ("experiments", "store"), ("experiments", "r
     ("sweep", "distributed"), ("distributed", "store"), ("bench", "experiments"),
     ("cli", "pipeline"), ("cli", "teaching"), ("teaching", "pipeline"), ("book", "pipeline"),
     ("cli", "book"), ("cli", "doctor"), ("doctor", "machine"),
-    ("doctor", "room"), ("doctor", "requirements"),
+    ("doctor", "requirements"),
     ("encoders", "recurrence"), ("recurrence", "kernels"),
     ("features", "workers"), ("features", "places"), ("features", "arrayfiles"),
     ("kernels", "places"), ("bench", "sweep"), ("bench", "store"),

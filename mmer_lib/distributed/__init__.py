@@ -28,9 +28,10 @@ import re
 import secrets
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
+from mmer_lib.claims import beside, writing
 from mmer_lib.distributed.team import Execute, Say, Team
 from mmer_lib.distributed.worker import Errand
 from mmer_lib.errors import InputError
@@ -119,9 +120,8 @@ async def _identify(scheduler: str) -> str:
 def _marked(store: ResultStore) -> Iterator[str]:
     """A random word, which can be read in the store's folder by all who see it."""
     word = secrets.token_hex(8)
-    mark = store.path / f".seen-{word}"
-    mark.write_text(word, encoding="utf-8")
-    try:
+    with ExitStack() as stack:
+        with writing(store.path):
+            mark = stack.enter_context(beside(store.path / f"seen-{word}"))
+            mark.write_text(word, encoding="utf-8")
         yield word
-    finally:
-        mark.unlink(missing_ok=True)
