@@ -14,11 +14,15 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import config, njit, types
-from numba.extending import overload
+from numba.core import cgutils
+from numba.extending import intrinsic, overload
 
 from mmer_lib.places import cache_folder, is_writable
 
@@ -123,35 +127,107 @@ def _tanh(x):  # type: ignore[no-untyped-def]
     return lambda x: 2.0 / (1.0 + _exp64(-2.0 * x)) - 1.0
 
 
+# -- products of small matrices --------------------------------------------------------------------
+# Of the three loops of a product LLVM vectorises the innermost alone, and then reads and writes
+# each sum once a step. So a tile of sums that stays in registers, four rows of two vectors, is
+# written in LLVM's own language: what is loaded counts four times or twice, and sums are written
+# once. Each row is summed in the same order, whatever other rows there are.
+
+ROWS = 4
+
+
+def _tile_of(rows: int) -> Any:
+    """``tile(out, x, w, i, j)``: out += x @ w in ``rows`` rows from i on, a tile wide from j on."""
+
+    @intrinsic
+    def tile(typing: Any, out: Any, x: Any, w: Any, i: Any, j: Any) -> Any:
+        return types.void(out, x, w, types.int64, types.int64), partial(_write_tile, rows)
+
+    return tile
+
+
+def _write_tile(rows: int, context: Any, builder: Any, signature: Any, given: Any) -> Any:
+    """The instructions of a tile, where its call stands."""
+    out, x, w = (
+        context.make_array(kind)(context, builder, array)
+        for kind, array in zip(signature.args[:3], given[:3], strict=True)
+    )
+    kind, whole = signature.args[0].dtype, ir.IntType(64)
+    size, lanes, number = kind.bitwidth // 8, _lanes(kind), context.get_data_type(kind)
+    vector, fused = ir.VectorType(number, lanes), ("contract",)
+
+    def place(array: Any, row: Any, column: Any, kind: Any) -> Any:
+        down = builder.mul(row, builder.extract_value(array.strides, 0))
+        offset = builder.add(down, builder.mul(column, whole(size)))
+        start = builder.ptrtoint(array.data, whole)
+        return builder.inttoptr(builder.add(start, offset), kind.as_pointer())
+
+    def load(*where: Any) -> Any:
+        loaded = builder.load(place(*where))
+        loaded.align = size  # of a number: a vector may start anywhere
+        return loaded
+
+    def spread(one: Any) -> Any:
+        nothing = ir.Constant(vector, ir.Undefined)
+        first = builder.insert_element(nothing, one, whole(0))
+        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+        return builder.shuffle_vector(first, nothing, everywhere)
+
+    down = [builder.add(given[3], whole(r)) for r in range(rows)]
+    along = [builder.add(given[4], whole(c)) for c in (0, lanes)]
+    sums = {
+        (i, j): cgutils.alloca_once_value(builder, load(out, i, j, vector))
+        for i, j in product(down, along)
+    }
+    with cgutils.for_range(builder, builder.extract_value(w.shape, 0)) as loop:
+        weights = {j: load(w, loop.index, j, vector) for j in along}
+        inputs = {i: spread(load(x, i, loop.index, number)) for i in down}
+        for (i, j), place_of in sums.items():
+            more = builder.fmul(inputs[i], weights[j], fused)
+            builder.store(builder.fadd(builder.load(place_of), more, fused), place_of)
+    for (i, j), place_of in sums.items():
+        builder.store(builder.load(place_of), place(out, i, j, vector)).align = size
+    return context.get_dummy_value()
+
+
+def _lanes(kind: Any) -> int:
+    """How many numbers of a type stand in a vector of 256 bits."""
+    return 256 // int(kind.bitwidth)
+
+
+_tile, _row = _tile_of(ROWS), _tile_of(1)
+
+
+def tile_width(array: Any) -> Any:
+    """How many columns a tile has, for compiled loops; the type of ``array`` decides."""
+
+
+@overload(tile_width, inline="always")
+def _tile_width(array):  # type: ignore[no-untyped-def]
+    columns = 2 * _lanes(array.dtype)
+    return lambda array: columns
+
+
+@_compiled
+def padded(matrix):  # type: ignore[no-untyped-def]
+    """The matrix (K, J) with columns of zeros, until tiles cover it."""
+    rows, columns = matrix.shape
+    tiles = -(-columns // tile_width(matrix))
+    wide = np.zeros((rows, tiles * tile_width(matrix)), matrix.dtype)
+    wide[:, :columns] = matrix
+    return wide
+
+
 @_compiled
 def add_product(out, x, w):  # type: ignore[no-untyped-def]
-    """out (m, J) += x (m, K) @ w (K, J), for small matrices: no call, no copy.
-
-    Two rows of out and four of w at a time, so that every number that is loaded counts twice.
-    """
-    m, k_all = x.shape
-    fours = k_all - k_all % 4
-    for i in range(0, m - 1, 2):
-        for k in range(0, fours, 4):
-            _add_fours(out[i], out[i + 1], x[i], x[i + 1], w, k)
-        for k in range(fours, k_all):
-            for j in range(w.shape[1]):
-                out[i, j] += x[i, k] * w[k, j]
-                out[i + 1, j] += x[i + 1, k] * w[k, j]
-    if m % 2:
-        for k in range(k_all):
-            for j in range(w.shape[1]):
-                out[m - 1, j] += x[m - 1, k] * w[k, j]
-
-
-@_compiled
-def _add_fours(first, second, x, y, w, k):  # type: ignore[no-untyped-def]
-    a, b, c, d = w[k], w[k + 1], w[k + 2], w[k + 3]
-    x0, x1, x2, x3 = x[k], x[k + 1], x[k + 2], x[k + 3]
-    y0, y1, y2, y3 = y[k], y[k + 1], y[k + 2], y[k + 3]
-    for j in range(len(first)):
-        first[j] += x0 * a[j] + x1 * b[j] + x2 * c[j] + x3 * d[j]
-        second[j] += y0 * a[j] + y1 * b[j] + y2 * c[j] + y3 * d[j]
+    """out (m, J) += x (m, K) @ w (K, J) for small matrices; J as ``padded`` makes it."""
+    m = len(x)
+    fours = m - m % ROWS
+    for j in range(0, w.shape[1], tile_width(w)):
+        for i in range(0, fours, ROWS):
+            _tile(out, x, w, i, j)
+        for i in range(fours, m):
+            _row(out, x, w, i, j)
 
 
 # -- a bidirectional GRU: see recurrence.py for the formulas and the layout ------------------------
@@ -167,16 +243,17 @@ def gru_forward(gates, w, b, sizes, out, recurrent):  # type: ignore[no-untyped-
     """
     h, steps = out.shape[2], len(sizes)
     starts = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
-    room = np.empty((sizes[0], 3 * h), out.dtype)  # W h + b of a step
     zero = np.zeros(h, out.dtype)
     for way in range(2):
+        weights = padded(w[way])
+        room = np.zeros((sizes[0], weights.shape[1]), out.dtype)  # W h + b of a step
         for s in range(steps):
             t = s if way == 0 else steps - 1 - s
             u = t - 1 if way == 0 else t + 1  # the step before
             old = 0 if s == 0 else min(sizes[t], sizes[u])  # sequences that have a step before
             for i in range(sizes[t]):
-                room[i] = b[way]
-            add_product(room[:old], out[starts[u] : starts[u] + old, way], w[way])
+                room[i, : 3 * h] = b[way]
+            add_product(room[:old], out[starts[u] : starts[u] + old, way], weights)
             for i in range(sizes[t]):
                 here = starts[t] + i
                 state = out[starts[u] + i, way] if i < old else zero
@@ -209,7 +286,9 @@ def gru_backward(grad, gates, w, sizes, out, recurrent, to_gates, to_n, before):
     h, steps = out.shape[2], len(sizes)
     starts = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
     for way in range(2):
-        back = np.zeros((sizes[0], h), out.dtype)  # gradient of a state from the steps after it
+        weights = padded(w[way])
+        # gradient of a state from the steps after it
+        back = np.zeros((sizes[0], weights.shape[1]), out.dtype)
         for s in range(steps - 1, -1, -1):
             t = s if way == 0 else steps - 1 - s
             u = t - 1 if way == 0 else t + 1
@@ -221,11 +300,11 @@ def gru_backward(grad, gates, w, sizes, out, recurrent, to_gates, to_n, before):
                 else:
                     before[here, way] = 0
                 _step_back(
-                    back[i], grad[here, way], gates[here, way], before[here, way],
+                    back[i, :h], grad[here, way], gates[here, way], before[here, way],
                     recurrent[here, way], to_gates[here, way], to_n[here, way],
                 )  # fmt: skip
             first = starts[t]
-            add_product(back[:old], to_gates[first : first + old, way], w[way])
+            add_product(back[:old], to_gates[first : first + old, way], weights)
 
 
 @_compiled
@@ -265,6 +344,8 @@ def average_weights(scores, norm, mean, row, seed, part, dropped):  # type: igno
     other heads or rows have others; n of them are taken.
     """
     n, rows, sources = scores.shape
+    # Plain 0 and 1 would make float64 of what they meet, of which a vector holds half as many.
+    nothing, one = scores.dtype.type(0), scores.dtype.type(1)
     for i in range(n):
         total = mean[i, :sources]
         lanes = _start_lanes(seed, part + i, sources) if dropped else np.empty(0, np.uint32)
@@ -273,11 +354,11 @@ def average_weights(scores, norm, mean, row, seed, part, dropped):  # type: igno
             top = largest(weights)
             whole = _exponentials(weights, top)
             norm[i, row + t] = top + np.log(whole)
-            share = 1 / whole
+            share = one / whole
             if dropped:
                 _draw(lanes)
                 for j in range(sources):
-                    total[j] += weights[j] * share if lanes[j] >= dropped else share * 0
+                    total[j] += weights[j] * share if lanes[j] >= dropped else nothing
             else:
                 for j in range(sources):
                     total[j] += weights[j] * share
@@ -285,9 +366,12 @@ def average_weights(scores, norm, mean, row, seed, part, dropped):  # type: igno
 
 @_compiled
 def push_back(scores, norm, grad, row, seed, part, dropped):  # type: ignore[no-untyped-def]
-    """``scores`` as given to ``average_weights`` become their gradient, from that of mean, grad."""
+    """``scores`` as given to ``average_weights`` become their gradient, from that of mean, grad.
+
+    ``kept`` is the gradient of a row's weights.
+    """
     n, rows, sources = scores.shape
-    kept = np.empty(sources, scores.dtype)  # the gradient of a row's weights
+    kept, nothing = np.empty(sources, scores.dtype), scores.dtype.type(0)
     for i in range(n):
         kept[:] = grad[i, :sources]
         lanes = _start_lanes(seed, part + i, sources) if dropped else np.empty(0, np.uint32)
@@ -297,8 +381,8 @@ def push_back(scores, norm, grad, row, seed, part, dropped):  # type: ignore[no-
             if dropped:
                 _draw(lanes)
                 for j in range(sources):
-                    kept[j] = grad[i, j] if lanes[j] >= dropped else kept[j] * 0
-            common = kept[0] * 0
+                    kept[j] = grad[i, j] if lanes[j] >= dropped else nothing
+            common = nothing
             for j in range(sources):
                 common += weights[j] * kept[j]
             for j in range(sources):
@@ -372,7 +456,7 @@ def _largest64(bits):  # type: ignore[no-untyped-def]
 @_compiled
 def _exponentials(row, top):  # type: ignore[no-untyped-def]
     """exp(row - top) in place, and their sum."""
-    whole = top * 0
+    whole = row.dtype.type(0)
     for j in range(len(row)):
         row[j] = exp(row[j] - top)
         whole += row[j]

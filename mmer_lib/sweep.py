@@ -430,21 +430,24 @@ def one_thread() -> Iterator[None]:
 def same_bits(device: str) -> Iterator[None]:
     """On CUDA only kernels that give the same bits every time, and no TF32; as before afterwards.
 
-    A CPU needs none of this.
+    New tensors are not filled: torch would do so lest one be read before it is written, and nothing
+    here does. A CPU needs none of this.
     """
     if not device.startswith("cuda"):
         yield
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32, torch.get_deterministic_debug_mode()
+    filling: Any = torch.utils.deterministic
+    before = matmul.allow_tf32, cudnn.allow_tf32, filling.fill_uninitialized_memory
+    debug = torch.get_deterministic_debug_mode()
     try:
-        matmul.allow_tf32 = cudnn.allow_tf32 = False
+        matmul.allow_tf32 = cudnn.allow_tf32 = filling.fill_uninitialized_memory = False
         torch.use_deterministic_algorithms(True)
         yield
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before[:2]
-        torch.set_deterministic_debug_mode(before[2])
+        matmul.allow_tf32, cudnn.allow_tf32, filling.fill_uninitialized_memory = before
+        torch.set_deterministic_debug_mode(debug)
 
 
 def _provenance(device: str) -> dict[str, Any]:

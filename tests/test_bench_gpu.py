@@ -29,13 +29,19 @@ def test_a_process_measures_a_step_and_a_run(way):
     assert found["mb"] >= 0
 
 
-def test_several_processes_give_one_row_with_what_all_do_together():
-    sizes = GpuSizes(("self-T",), ("float32",), (2,), SHORT, utterances=8, epochs=1, product=64)
-    (row,) = bench_gpu(Settings(1, 4), lambda text: None, sizes).to_dict("records")
-    assert (row["configuration"], row["way"], row["processes"]) == ("self-T", "float32", 2)
-    assert row["steps_a_second"] > 1 / row["step_seconds"]  # of two
-    assert row["gflops"] > 0
-    assert row["share_of_peak"] > 0
+def test_several_processes_give_a_row_a_task_with_what_all_do_together():
+    sizes = GpuSizes(
+        ("self-T", "self-A"), ("float32",), (2,), SHORT, utterances=8, epochs=1, product=64
+    )
+    rows = bench_gpu(Settings(1, 4), lambda text: None, sizes).to_dict("records")
+    assert [(row["configuration"], row["way"], row["processes"]) for row in rows] == [
+        ("self-T", "float32", 2),
+        ("self-A", "float32", 2),
+    ]
+    for row in rows:
+        assert row["steps_a_second"] > 1 / row["step_seconds"]  # of two
+        assert row["gflops"] > 0
+        assert row["share_of_peak"] > 0
 
 
 def test_the_peak_of_what_makes_a_large_tensor_is_its_size():
@@ -58,7 +64,7 @@ def test_without_a_gpu_asking_for_one_is_told_in_one_line(asked, capsys):
 @pytest.mark.parametrize(
     ("asked", "told"),
     [(["gpu"], "gpu is not measured with --device cpu: add --device cuda"),
-     (["zoo", "--device", "cuda"], "zoo is not measured with --device cuda: steps, gpu are"),
+     (["zoo", "--device", "cuda"], "zoo is not measured with --device cuda: steps, grid, gpu are"),
      (["steps", "--device", "tpu"], "device='tpu': cpu, cuda or cuda:N expected")],
 )  # fmt: skip
 def test_a_part_that_a_device_does_not_have_is_told(asked, told, capsys):

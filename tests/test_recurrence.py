@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from mmer_lib.encoders import EncoderConfig, SequenceEncoder, run_gru
+from mmer_lib.kernels import add_product, padded
 
 LENGTHS = {
     "equal": [6, 6, 6, 6],
@@ -15,7 +17,7 @@ LENGTHS = {
     "odd batch": [3, 6, 6, 2, 1],
     "one": [6],
 }
-SIZES = [4, 5, 9]  # h: multiples of four and not, as the compiled product has a remainder
+SIZES = [4, 5, 9]  # h: multiples of the compiled product's tiles and not
 
 
 def small_gru(hidden: int = 4, dtype: torch.dtype = torch.float64) -> nn.GRU:
@@ -33,6 +35,28 @@ def by_torch(gru: nn.GRU, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Each sequence on its own, without padding: the slow obvious way."""
     rows = [gru(one[None, : int(n)])[0][0] for one, n in zip(x, mask.sum(dim=1), strict=True)]
     return nn.utils.rnn.pad_sequence([*rows, x.new_zeros(6, rows[0].shape[1])], True)[:-1]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("m", [0, 1, 3, 4, 9])
+@pytest.mark.parametrize(("k", "j"), [(1, 1), (7, 16), (60, 180)])
+def test_a_product_in_tiles_is_numpys_and_writes_nothing_beside(m, k, j, dtype):
+    rng = np.random.default_rng(0)
+    x, w = (rng.standard_normal(shape).astype(dtype) for shape in [(m, k), (k, j)])
+    wide = padded(w)
+    assert wide.shape[0] == k
+    assert 0 <= wide.shape[1] - j < 16
+    around = rng.standard_normal((m + 2, wide.shape[1])).astype(dtype)
+    out = around.copy()
+    add_product(out[1:-1], x, wide)
+    np.testing.assert_array_equal(out[[0, -1]], around[[0, -1]])
+    np.testing.assert_array_equal(out[1:-1, j:], around[1:-1, j:])
+    tolerance = 1e-12 if dtype is np.float64 else 1e-4
+    np.testing.assert_allclose(out[1:-1, :j], around[1:-1, :j] + x @ w, rtol=0, atol=tolerance)
+    for i in range(m):  # alone as among others
+        alone = around[i + 1 : i + 2].copy()
+        add_product(alone, x[i : i + 1], wide)
+        np.testing.assert_array_equal(alone[0], out[i + 1])
 
 
 @pytest.mark.parametrize("hidden", SIZES)

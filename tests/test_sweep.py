@@ -436,9 +436,10 @@ def test_a_run_that_diverged_is_marked_in_the_table(corpus, tmp_path, monkeypatc
 
 
 def test_on_cuda_only_kernels_that_give_the_same_bits_are_used_and_later_as_before(monkeypatch):
-    def settings() -> tuple[bool, bool, bool]:
+    def settings() -> tuple[bool, ...]:
         tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-        return (*tf32, torch.are_deterministic_algorithms_enabled())
+        filled = torch.utils.deterministic.fill_uninitialized_memory
+        return (*tf32, filled, torch.are_deterministic_algorithms_enabled())
 
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     before = settings()
@@ -446,7 +447,7 @@ def test_on_cuda_only_kernels_that_give_the_same_bits_are_used_and_later_as_befo
         assert settings() == before
         assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
     with sweep.same_bits("cuda:0"):
-        assert settings() == (False, False, True)
+        assert settings() == (False, False, False, True)
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     assert settings() == before
 

@@ -25,7 +25,7 @@ PARTS: dict[str, Callable[[Settings, Say], pd.DataFrame]] = {
     "study": bench_study,
     "gpu": bench_gpu,
 }
-ON_CUDA = ("steps", "gpu")  # what --device cuda measures; all but gpu runs on a CPU
+ON_CUDA = ("steps", "grid", "gpu")  # what --device cuda measures; all but gpu runs on a CPU
 
 __all__ = [
     "ON_CUDA",

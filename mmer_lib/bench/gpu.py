@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from statistics import median
 from typing import Any
 
@@ -77,22 +79,27 @@ def bench_gpu(settings: Settings, say: Say, sizes: GpuSizes = GpuSizes()) -> pd.
     of a step, above model and batch.
     """
     peaks = {amp: _peak_rate(sizes.product, amp, settings.device) for amp in (False, True)}
+    flops = {name: _count(name, settings.batch_size, sizes.lengths) for name in sizes.names}
     rows = []
-    for name in sizes.names:
-        flops = _count(name, settings.batch_size, sizes.lengths)
-        for way in sizes.ways:
-            amp, compiled = WAYS[way]
-            train = TrainConfig(
-                sizes.epochs, sizes.epochs, batch_size=settings.batch_size, device=settings.device,
-                amp=amp, compile=compiled,
-            )  # fmt: skip
-            task = Task(name, sizes.lengths, sizes.utterances, settings.repeats, train)
-            for processes in sizes.processes:
-                say(f"{name}, {way}: {processes} at once")
-                found = _together(task, processes) | {"gflops": flops / 1e9}
-                found["share_of_peak"] = flops * found["steps_a_second"] / peaks[amp]
-                rows.append({"configuration": name, "way": way, "processes": processes} | found)
+    for processes in sizes.processes:
+        with _team(processes) as team:
+            for name, way in product(sizes.names, sizes.ways):
+                say(f"{processes} at once: {name}, {way}")
+                found = _together(team, _task(name, way, settings, sizes))
+                found["gflops"] = flops[name] / 1e9
+                share = flops[name] * found["steps_a_second"] / peaks[WAYS[way][0]]
+                row = {"configuration": name, "way": way, "processes": processes}
+                rows.append(row | found | {"share_of_peak": share})
     return pd.DataFrame(rows)
+
+
+def _task(name: str, way: str, settings: Settings, sizes: GpuSizes) -> Task:
+    amp, compiled = WAYS[way]
+    train = TrainConfig(
+        sizes.epochs, sizes.epochs, batch_size=settings.batch_size, device=settings.device,
+        amp=amp, compile=compiled,
+    )  # fmt: skip
+    return Task(name, sizes.lengths, sizes.utterances, settings.repeats, train)
 
 
 def _count(name: str, batch_size: int, lengths: Mapping[str, int]) -> int:
@@ -108,25 +115,39 @@ def _peak_rate(n: int, half: bool, device: str) -> float:
     return 2 * n**3 / max(min(seconds), 1e-9)
 
 
-def _together(task: Task, processes: int) -> dict[str, float]:
-    """The same task in several processes, which begin when all are ready."""
-    code = "from mmer_lib.bench.gpu import serve; serve()"
-    start = [sys.executable, "-c", code, json.dumps(asdict(task))]
+Team = list[subprocess.Popen[str]]
+
+
+@contextmanager
+def _team(processes: int) -> Iterator[Team]:
+    """Processes that wait for tasks; they are gone afterwards, come what may."""
+    start = [sys.executable, "-c", "from mmer_lib.bench.gpu import serve; serve()"]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    workers = [subprocess.Popen(start, **pipes) for _ in range(processes)]
+    team: Team = []
     try:
-        for worker in workers:
-            _line_of(worker)  # ready
-        for worker in workers:
-            worker.stdin.write("go\n")  # type: ignore[union-attr]
-            worker.stdin.flush()  # type: ignore[union-attr]
-        found = pd.DataFrame([json.loads(_line_of(worker)) for worker in workers])
+        team += [subprocess.Popen(start, **pipes) for _ in range(processes)]
+        yield team
     finally:
-        for worker in workers:
-            worker.kill()
-            worker.communicate()
+        for one in team:
+            one.kill()
+            one.communicate()
+
+
+def _together(team: Team, task: Task) -> dict[str, float]:
+    """The same task in every process; they begin when all are ready."""
+    _tell_all(team, json.dumps(asdict(task)))
+    for one in team:
+        _line_of(one)  # ready
+    _tell_all(team, "go")
+    found = pd.DataFrame([json.loads(_line_of(one)) for one in team])
     each = {name: median(found[name]) for name in ("step_seconds", "run_seconds", "mb")}
     return each | {"steps_a_second": float((1 / found["step_seconds"]).sum())}
+
+
+def _tell_all(team: Team, line: str) -> None:
+    for one in team:
+        one.stdin.write(f"{line}\n")  # type: ignore[union-attr]
+        one.stdin.flush()  # type: ignore[union-attr]
 
 
 def _line_of(worker: subprocess.Popen[str]) -> str:
@@ -138,14 +159,15 @@ def _line_of(worker: subprocess.Popen[str]) -> str:
 
 
 def serve() -> None:
-    """What a process of ``_together`` runs: prepare, say so, wait for a line, measure, tell."""
-    given = json.loads(sys.argv[1])
-    task = Task(**{**given, "train": TrainConfig(**given["train"])})
-    with one_thread(), same_bits(task.train.device):
-        one, part = prepare(task)
-        _tell("ready")
-        sys.stdin.readline()
-        _tell(json.dumps(measure(task, one, part)))
+    """What a process of a team runs: a task a line; prepare, say so, wait, measure, tell."""
+    for line in sys.stdin:
+        given = json.loads(line)
+        task = Task(**{**given, "train": TrainConfig(**given["train"])})
+        with one_thread(), same_bits(task.train.device):
+            one, part = prepare(task)
+            _tell("ready")
+            sys.stdin.readline()
+            _tell(json.dumps(measure(task, one, part)))
 
 
 def _tell(line: str) -> None:

@@ -39,7 +39,9 @@ def bench(
     ] = None,
     repeats: Annotated[int, typer.Option(help="Of what is timed; medians are shown.")] = 5,
     batch_size: Annotated[int, typer.Option(help="Utterances a step.")] = 32,
-    device: Annotated[str, typer.Option(help="cpu; of steps and gpu cuda or cuda:N.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help="cpu; of steps, grid and gpu cuda or cuda:N.")
+    ] = "cpu",
     written: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Keep the tables, too.")
     ] = None,
@@ -61,6 +63,7 @@ def bench(
     """
     from mmer_lib.bench import PARTS, Settings, check_device, describe_machine
     from mmer_lib.provenance import provenance
+    from mmer_lib.sweep import same_bits
 
     chosen = _parts_of(device) if "all" in (parts or []) else parts or ["steps"]
     for part in chosen:
@@ -80,7 +83,8 @@ def bench(
     report: dict[str, object] = {"machine": machine, "made": provenance()}
     on_stop(lambda: _what_is_measured(chosen, [*report], written))
     for part in chosen:
-        table = PARTS[part](Settings(repeats, batch_size, device), _tell)
+        with same_bits(device):
+            table = PARTS[part](Settings(repeats, batch_size, device), _tell)
         say(f"\n{part}\n{_shown(table)}")
         report[part] = json.loads(table.to_json(orient="records", double_precision=15))
         if written is not None:  # after each, so that a long bench that is stopped leaves some
