@@ -25,6 +25,7 @@ from test_layers import fresh_imports
 from test_sweep import make_plan
 
 from mmer_lib import distributed
+from mmer_lib.claims import is_claimed
 from mmer_lib.corpora import Corpus, load_corpus
 from mmer_lib.distributed import connect, on_cluster, team, worker
 from mmer_lib.errors import InputError
@@ -271,6 +272,22 @@ def test_no_worker_has_two_runs_and_what_waits_is_not_begun_after_the_end(
 
 def go(folder: Path) -> None:
     (folder / "go").touch()
+
+
+def test_two_sweeps_share_a_store_that_no_worker_sees(corpus, scheduler, start, store, folder):
+    """The first is at two runs when the second comes, which takes the other two."""
+    start("far", "--preload", "elsewhere.py")
+    start("farther", "--preload", "elsewhere.py")
+    scheduler.wait_for(2)
+    first = InThread(partial(hold, folder), corpus, store, scheduler.address)
+    until(lambda: len(begun(folder)) == 2)
+    second = InThread(partial(hold, folder), corpus, store, scheduler.address)
+    until(lambda: all(is_claimed(store.path, piece.key) for piece in PIECES))
+    go(folder)
+    keys = [piece.key for piece in PIECES]
+    assert sorted(first.result()) == sorted(second.result()) == store.keys() == keys
+    assert [key for key, _ in begun(folder)] == keys  # each once
+    assert list((store.path / "claims").iterdir()) == []
 
 
 # Who dies, who comes

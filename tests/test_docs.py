@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from mmer_lib import cli  # noqa: F401  which adds all commands
+import mmer_lib.cli.commands  # noqa: F401  which adds all commands
 from mmer_lib.cli.shell import app
 
 PAGES = sorted((Path(__file__).resolve().parents[1] / "docs").glob("*.md"))

@@ -278,6 +278,11 @@ FOLDS = {
     "other utterances": ("id,fold01\nx,train\ny,dev\nz,test\nw,\n", "folds.csv"),
     "other order": ("id,fold01\nd,train\nNA,dev\n1e5,test\n007,\n", "folds.csv"),
     "too few rows": ("id,fold01\n007,train\n1e5,test\n", "folds.csv"),
+    "numbers": ("id,fold01\n007,1\n1e5,2\nNA,\nd,\n", "unknown part in published fold"),
+    "nothing, and a number": (
+        "id,fold01,fold02\n007,,1.5\n1e5,,\nNA,,\nd,,\n",
+        "unknown part in published fold",
+    ),
     "unknown part": ("id,fold01\n007,train\n1e5,dve\nNA,test\nd,\n", "did you mean 'dev'"),
 }
 

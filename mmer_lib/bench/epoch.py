@@ -93,7 +93,7 @@ def bench_grid(
     """What the published study costs: one row a configuration of its grid, and the sum.
 
     Columns: ``configuration``, ``epoch`` (seconds), ``run`` (hours, of 30 epochs) and ``study``
-    (core-days, of 50 runs).
+    (days of one core, or of the GPU, of 50 runs one after the other).
     """
     corpus = iemocap_like(utterances)
     fold = corpus.folds("random", 5)[0]

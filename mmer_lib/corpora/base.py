@@ -416,7 +416,8 @@ def _check_published(published: pd.DataFrame, ids: pd.Series, name: str) -> None
             f"table in the same order"
         )
     for fold in published.columns.drop("id"):
-        _check_parts(published[fold].fillna(""), f"published fold {fold!r} of corpus {name!r}")
+        given = ["" if pd.isna(part) else str(part) for part in published[fold]]
+        _check_parts(given, f"published fold {fold!r} of corpus {name!r}")
 
 
 def _check_parts(given: Iterable[str], where: str) -> None:

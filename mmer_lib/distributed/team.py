@@ -8,8 +8,8 @@ from __future__ import annotations
 import pickle
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -45,14 +45,19 @@ _PIECE = 16 * 2**20  # bytes of the corpus that are sent at a time
 
 @dataclass
 class _Task:
-    """A run, and how many workers died at it."""
+    """A run, how many workers died at it, and what is held while one is at it."""
 
     run: Run
     deaths: int = 0
+    held: ExitStack = field(default_factory=ExitStack)
 
 
 class Team:
-    """The workers of a cluster, each with the task it is at (None: idle), and the tasks left."""
+    """The workers of a cluster, each with the task it is at (None: idle), and the tasks left.
+
+    Workers that see the store claim their runs there. For the others this process does, so that
+    several sweeps that write into one store share the runs, whoever sees it.
+    """
 
     def __init__(
         self,
@@ -67,6 +72,8 @@ class Team:
         self.errand, self.store, self.say = errand, store, say
         self.workers: dict[str, _Task | None] = {}
         self.refused: set[str] = set()
+        self.sending: set[str] = set()  # those that do not see the store
+        self.by_others: deque[str] = deque()  # keys of runs that another sweep has finished
         self.left: deque[_Task] = deque()
         self.under_way: dict[str, tuple[str, _Task, Future]] = {}  # by the future's key
         self.answers: SimpleQueue[Future] = SimpleQueue()
@@ -76,9 +83,11 @@ class Team:
     def keys(self, runs: Iterable[Run]) -> Iterator[str]:
         """The key of every run as it is finished and in the store."""
         self.left += map(_Task, runs)
-        while self.left or self.under_way:
+        while self.left or self.under_way or self.by_others:
             self.look()
             self.give_out()
+            while self.by_others:
+                yield self.by_others.popleft()
             with suppress(Empty):
                 key = self.collect(self.answers.get(timeout=_LOOK))
                 if key is not None:
@@ -108,8 +117,24 @@ class Team:
     def give_out(self) -> None:
         """A run for everybody who is idle."""
         for address, task in self.workers.items():
-            if task is None and self.left:
-                self.give(address, self.left.popleft())
+            if task is None and (chosen := self.choose(address)):
+                self.give(address, chosen)
+
+    def choose(self, address: str) -> _Task | None:
+        """The next run for a worker; what other sweeps are at is put off."""
+        if address not in self.sending:
+            return self.left.popleft() if self.left else None
+        for _ in range(len(self.left)):
+            task = self.left.popleft()
+            mine = task.held.enter_context(self.store.claim(task.run.key))
+            if mine and task.run.key not in self.store:
+                return task
+            task.held.close()
+            if mine:
+                self.by_others.append(task.run.key)
+            else:
+                self.left.append(task)
+        return None
 
     def give(self, address: str, task: _Task) -> None:
         """Send a task to this worker and no other."""
@@ -128,7 +153,7 @@ class Team:
 
         if future.key not in self.under_way:
             return None  # of a worker that is buried
-        address = self.under_way[future.key][0]
+        address, task, _ = self.under_way[future.key]
         try:
             if future.cancelled():
                 raise self.lost_scheduler()
@@ -148,6 +173,7 @@ class Team:
             self.wait_until_seen(answer.key, address)
         else:
             self.store.adopt(answer.key, answer.files)
+        task.held.close()
         return answer.key
 
     def wait_until_seen(self, key: str, address: str) -> None:
@@ -167,6 +193,7 @@ class Team:
         task = self.workers.pop(address)
         if task is None:
             return
+        task.held.close()
         for key in [k for k, (_, its, _) in self.under_way.items() if its is task]:
             self.under_way.pop(key)[2].cancel()
         task.deaths += 1
@@ -187,7 +214,8 @@ class Team:
     def dismiss(self) -> None:
         """Let nothing more begin, and leave no corpus behind."""
         with suppress(OSError, ValueError):
-            for _, _, future in self.under_way.values():
+            for _, task, future in self.under_way.values():
+                task.held.close()
                 future.cancel()
             if self.client.status == "running":
                 self.client.run(forget, self.errand.word, on_error="ignore")
@@ -214,6 +242,7 @@ class Team:
         if lacking:
             self.send_corpus(lacking)
             sights |= self.ask(lacking, unpack, self.errand)
+        self.sending |= {address for address, sight in sights.items() if not sight.store}
         if sights:
             self.say(_describe(list(sights.values())))
         return list(sights)
