@@ -287,6 +287,7 @@ FOLDS = {
 }
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("case", FOLDS)
 def test_wrong_published_folds_are_refused(saved, case):
     content, word = FOLDS[case]

@@ -400,8 +400,18 @@ def test_a_wrong_array_is_named_with_what_it_is(tmp_path, source, case):
     refused(tmp_path / "in", tmp_path / "out", str(file), word)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["nlp_trans", "audio_mfcc", "video"])
+def test_sequences_of_no_step_at_all_are_refused(tmp_path, source, name):
+    folds = source.write(tmp_path / "folds")
+    for file in folds.glob(f"fold*/*_{name}.npy"):
+        np.save(file, np.load(file)[:, :0])
+    for file in folds.glob("fold*/*_seqN.npy"):
+        np.save(file, np.zeros_like(np.load(file)))
+    refused(folds, tmp_path / "corpus", f"train_{name}.npy holds no time step for any utterance")
+
+
 @pytest.mark.parametrize("name", ["dev_audio_mfcc", "test_video"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_features_that_are_not_finite_are_counted_and_placed(tmp_path, source, name, value):
     file = source.write(tmp_path / "in") / "fold02" / f"{name}.npy"
     features = np.load(file)

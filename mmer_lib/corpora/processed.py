@@ -248,7 +248,7 @@ def _open_text(folder: Path, part: str, n: int, embedding: np.ndarray | None) ->
 
 def _tokens_before_zero(tokens: np.ndarray) -> np.ndarray:
     """(n, T) indices -> (n,) positions of the first 0, T where there is none."""
-    return np.where((tokens == 0).any(axis=1), (tokens == 0).argmax(axis=1), tokens.shape[1])
+    return (np.pad(tokens, ((0, 0), (0, 1))) == 0).argmax(axis=1)
 
 
 def _open_embedding(folder: Path) -> np.ndarray | None:
@@ -281,6 +281,10 @@ def _common_shapes(parts: list[_Part]) -> dict[str, tuple[int, int]]:
     first = parts[0].sequences
     for part in parts:
         for modality, sequences in part.sequences.items():
+            if not sequences.shape[0]:
+                raise InputError(
+                    f"{sequences.file} holds no time step for any utterance; one or more expected"
+                )
             if sequences.shape != first[modality].shape:
                 raise InputError(
                     f"{sequences.file} has (length, features) = {sequences.shape} a sequence, but "
