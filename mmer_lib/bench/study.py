@@ -25,6 +25,7 @@ import psutil
 from mmer_lib.bench.measure import Say, Settings
 
 PROFILES = ("ci", "quick")
+PARTS_OF_IT = {"all": (), "01 to 05": ("--only", "01", "02", "03", "04", "05")}
 COMMAND = (sys.executable, "-m", "mmer_lib.cli")
 # Seconds at most, on two cores.
 AT_MOST = {"import mmer_lib": 0.1, "mmer --help": 0.5, "ci, all": 90, "quick, all": 480}
@@ -38,9 +39,9 @@ def bench_study(
 ) -> pd.DataFrame:
     """A row for each thing that is waited for: ``what``, ``seconds``, ``cpu``, ``at_most``.
 
-    These are the import, the help, and for each profile its notebooks, those from 01 to 05, and all
-    of it, the book and the start of the command included. ``at_most`` and ``cpu`` are NaN where
-    there is none. ``run`` stands in for a process, in a test.
+    These are the import, the help, and for each profile its notebooks, all of it, the book and the
+    start of the command included, and a study of notebooks 01 to 05 alone. ``at_most`` and ``cpu``
+    are NaN where there is none. ``run`` stands in for a process, in a test.
     """
     run = run or _run
     imports = [float(run((sys.executable, "-c", TOLD))) for _ in range(settings.repeats)]
@@ -50,25 +51,22 @@ def bench_study(
         {"what": "mmer --help"} | {k: median(one[k] for one in helps) for k in helps[0]},
     ]
     for profile in profiles:
-        say(f"{profile}: the study from an empty folder")
-        with TemporaryDirectory(prefix="mmer-") as folder:
-            study = (*COMMAND, "study", "--profile", profile, "--out", folder)
-            whole = _take(run, study)
-            rows += _notebooks(profile, Path(folder))
-        rows.append({"what": f"{profile}, all", **whole})
+        for part, only in PARTS_OF_IT.items():
+            say(f"{profile}, {part}: the study from an empty folder")
+            with TemporaryDirectory(prefix="mmer-") as folder:
+                study = (*COMMAND, "study", "--profile", profile, *only, "--out", folder)
+                whole = _take(run, study)
+                rows += [] if only else _notebooks(profile, Path(folder))
+            rows.append({"what": f"{profile}, {part}", **whole})
     table = pd.DataFrame(rows, columns=["what", "seconds", "cpu"])
     return table.assign(at_most=table["what"].map(AT_MOST))
 
 
 def _notebooks(profile: str, folder: Path) -> list[dict[str, Any]]:
-    """The seconds that a study wrote down for each notebook, and their sum from 01 to 05."""
+    """The seconds that a study wrote down for each notebook; two are executed at a time."""
     files = sorted((folder / "notebooks").glob("[0-9][0-9]_*.json"))
     taken = {f.stem: float(json.loads(f.read_text(encoding="utf-8"))["seconds"]) for f in files}
-    rows: list[dict[str, Any]] = [
-        {"what": f"{profile}, {stem}", "seconds": seconds} for stem, seconds in taken.items()
-    ]
-    some = sum(seconds for stem, seconds in taken.items() if "01" <= stem[:2] <= "05")
-    return [*rows, {"what": f"{profile}, 01 to 05", "seconds": some}]
+    return [{"what": f"{profile}, {stem}", "seconds": seconds} for stem, seconds in taken.items()]
 
 
 def _take(run: Runner, command: Sequence[str]) -> dict[str, float]:

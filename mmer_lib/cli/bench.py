@@ -58,7 +58,7 @@ def bench(
     growth  time and memory over lengths, batch, modalities, runs: 15 minutes, 5 GB
     zoo     what every fusion costs at the size of an average utterance
     sweep   two processes beside one, start-up, memory: 10 minutes, 5 GB
-    study   the import, the help, and the studies ci and quick: 10 minutes, 2 cores
+    study   the import, the help, and the studies ci and quick: 15 minutes, 2 cores
     gpu     steps and runs of the paper's grid, 1 to 8 at once: --device cuda only
     """
     from mmer_lib.bench import PARTS, Settings, check_device, describe_machine

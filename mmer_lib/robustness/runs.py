@@ -37,7 +37,7 @@ from mmer_lib.robustness.changes import (
 )
 from mmer_lib.robustness.tables import about, records
 from mmer_lib.store import SEMANTICS, ResultStore, write_json
-from mmer_lib.sweep import PRELOAD, restore
+from mmer_lib.sweep import PRELOAD, one_thread, restore
 from mmer_lib.train import build_model
 from mmer_lib.workers import as_finished
 
@@ -171,8 +171,9 @@ def _measure(
     """One run (its key, and the file for it), measured and written."""
     key, file = run
     opened = corpus.open() if isinstance(corpus, SharedCorpus) else corpus
-    model, parts = restore(ResultStore(path), key, opened)
-    found = TRACKS[track].measure(model, parts["test"], seed)
+    with one_thread():
+        model, parts = restore(ResultStore(path), key, opened)
+        found = TRACKS[track].measure(model, parts["test"], seed)
     write_json(file, sign({"rows": found.to_dict("list")}))
 
 
