@@ -3,13 +3,13 @@
 
 PYTHON ?= python3
 TORCH  ?= torch==2.13.0
-TORCH_LOWEST ?= torch==2.6.0
+TORCH_LOWEST ?= torch==2.7.0
 
 VENV := .venv
 LOCK := requirements-lock.txt
 BIN  := $(VENV)/bin
 ENV  := $(VENV)/.installed
-QUICK := store features* metrics corpus fusion model train sweep cli pipeline plots book stats*
+QUICK := store devices recurrence mean_attention features* metrics corpus fusion model train sweep cli pipeline plots book stats*
 
 .DEFAULT_GOAL := help
 .PHONY: help study book test test-all test-lowest quick lab refresh wheel clean

@@ -255,9 +255,10 @@ def compile_forward(model: Recognizer, part: Part, config: TrainConfig) -> None:
         with torch.no_grad():
             forward(model.eval(), batch, config.amp)
     except (TorchDynamoException, InductorError) as error:
+        why = next(iter(str(error).split("\n")), "")[:200]
         raise InputError(
-            f"compile: torch.compile failed ({type(error).__name__}); a CPU needs a C++ compiler "
-            f"(g++), CUDA needs triton. Install it, or leave --compile out"
+            f"compile: torch.compile failed ({type(error).__name__}: {why}); a CPU needs a C++ "
+            f"compiler (g++), CUDA needs triton. Install what is missing, or leave --compile out"
         ) from error
 
 
