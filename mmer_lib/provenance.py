@@ -13,8 +13,8 @@ the run's whole specification. So the two that show the same ``of`` are of the s
 Nothing of it names a person.
 ``machine`` is the system, the architecture and the kind of processor; no host, user or folder is
 ever written. ``commit`` is that of the repository that this library lies in, None elsewhere (as
-installed from an index), and ``modified`` whether a file that git knows had changed, figures left
-aside: those are what a study writes.
+installed from an index), and ``modified`` whether a file that git knows had changed, figures and
+summaries left aside: those are what a study writes.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from mmer_lib.errors import InputError
 PACKAGES = ("torch", "numpy", "pandas", "scipy", "scikit-learn", "matplotlib")  # decide numbers
 SOURCE = ("corpus", "fingerprint", "study")  # columns of a table of runs that tell of its data
 LIBRARY = Path(mmer_lib.__file__).resolve().parent
+WRITTEN = ("figures", "notebooks/summaries")  # by a study, in the repository
 
 
 def provenance() -> dict[str, Any]:
@@ -64,9 +65,8 @@ def read_commit(folder: Path = LIBRARY) -> tuple[str | None, bool | None]:
     commit = _git(folder, "rev-parse", "HEAD") if known else None
     if not commit:
         return None, None
-    changed = _git(
-        folder, "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)figures"
-    )
+    aside = [f":(exclude,top){written}" for written in WRITTEN]
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ":/", *aside)
     return commit, None if changed is None else bool(changed)
 
 

@@ -34,6 +34,7 @@ from mmer_lib.sweep import Plan, run_plan
 from mmer_lib.train import TrainConfig
 
 CORPUS = learnable_corpus(36, seed=2)
+SUMMARY = "notebooks/summaries/one.csv"
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +63,8 @@ def git(folder: Path, *arguments: str) -> str:
 @pytest.fixture
 def repository(tmp_path) -> Path:
     """A repository with a library and figures; ``read_commit`` forgets what it read before."""
-    for name in ("mmer_lib/__init__.py", "figures/one.png", "README.md"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    for name in ("mmer_lib/__init__.py", "figures/one.png", SUMMARY, "README.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", ".")
@@ -88,10 +89,10 @@ def test_versions_are_those_that_are_imported():
 @pytest.mark.parametrize(
     ("change", "modified"),
     [("", False), ("README.md", True), ("mmer_lib/__init__.py", True), ("figures/one.png", False),
-     ("notes.txt", False)],
+     (SUMMARY, False), ("notes.txt", False)],
 )  # fmt: skip
 def test_the_commit_is_told_with_whether_code_was_changed_since(repository, change, modified):
-    """Figures are what a study writes, and git does not know a new file."""
+    """Figures and summaries are what a study writes, and git does not know a new file."""
     if change:
         (repository / change).write_text("other")
     head = git(repository, "rev-parse", "HEAD")
