@@ -220,7 +220,10 @@ def padded(matrix):  # type: ignore[no-untyped-def]
 
 @_compiled
 def add_product(out, x, w):  # type: ignore[no-untyped-def]
-    """out (m, J) += x (m, K) @ w (K, J) for small matrices; J as ``padded`` makes it."""
+    """out (m, J) += x (m, K) @ w (K, J) for small matrices; J as ``padded`` makes it.
+
+    The numbers of a row stand one after the other; rows may be apart.
+    """
     m = len(x)
     fours = m - m % ROWS
     for j in range(0, w.shape[1], tile_width(w)):

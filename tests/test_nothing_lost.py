@@ -114,7 +114,7 @@ def test_killed_before_every_step_it_goes_on_and_leaves_nothing_behind(tmp_path)
         assert again == 0, left
         assert after == WHOLE, left
         assert not {f"{KEY}/run.json"} & left or WHOLE - {"plans", "plans/sweep.json"} <= left
-    lefts = [" ".join(left) for left, _, _ in found]
+    lefts = ["".join(f"{name} " for name in left) for left, _, _ in found]
     for trace in (f".{KEY}/weights", f".{KEY}.lock", "claims/", "plans/.sweep.json ", ".check/"):
         assert any(trace in left for left in lefts), f"never killed with {trace} there"
     store = ResultStore(tmp_path / "9")
