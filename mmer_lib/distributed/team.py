@@ -169,11 +169,11 @@ class Team:
             return None
         del self.under_way[future.key]
         self.workers[address] = None
-        if answer.files is None:
-            self.wait_until_seen(answer.key, address)
-        else:
-            self.store.adopt(answer.key, answer.files)
-        task.held.close()
+        with task.held:
+            if answer.files is None:
+                self.wait_until_seen(answer.key, address)
+            else:
+                self.store.adopt(answer.key, answer.files)
         return answer.key
 
     def wait_until_seen(self, key: str, address: str) -> None:
@@ -191,6 +191,7 @@ class Team:
     def bury(self, address: str) -> None:
         """Forget a worker that is gone; its run is done again, once."""
         task = self.workers.pop(address)
+        self.sending.discard(address)  # another one may come under its address
         if task is None:
             return
         task.held.close()
