@@ -69,9 +69,8 @@ class SequenceEncoder(nn.Module):
 def run_gru(gru: nn.GRU, x: Tensor, mask: Tensor, front: nn.Module | None = None) -> Tensor:
     """A bidirectional GRU over real steps only: (B, T, F), (B, T) -> (B, T, D), zeros on padding.
 
-    Right-padded sequences, as batches have them, are packed, so that the backward direction
-    starts at the last real step. A sequence without a real step gives zeros. ``front`` maps single
-    frames before that.
+    Padding follows what is real, as in batches, and the backward direction starts at the last real
+    step. A sequence without a real step gives zeros. ``front`` maps single frames before that.
 
     On a CPU the steps are those of ``mmer_lib.recurrence``, which differ from torch's module by
     rounding. Under autocast a GRU stays in the precision of its parameters: the loop for a CPU has
@@ -81,23 +80,30 @@ def run_gru(gru: nn.GRU, x: Tensor, mask: Tensor, front: nn.Module | None = None
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         with torch.autocast(device, enabled=False):
             return run_gru(gru, x.to(gru.all_weights[0][0].dtype), mask, front)
-    compiled = x.device.type == "cpu" and x.dtype in COMPILED
-    if front is not None and not compiled:
-        x = front(x)
-    if not compiled and bool(mask.all()):
+    if device == "cpu" and x.dtype in COMPILED:
+        return _run_compiled(gru, x, mask, front)
+    x = x if front is None else front(x)
+    if bool(mask.all()):
         out: Tensor = gru(x)[0]
         return out
     real = mask.sum(dim=1)
     lengths = real.clamp(min=1).cpu()
-    in_order = bool((lengths[1:] <= lengths[:-1]).all())  # then nothing is moved
-    packed = nn.utils.rnn.pack_padded_sequence(x, lengths, True, enforce_sorted=in_order)
-    if compiled:
-        data = packed.data if front is None else front(packed.data)  # of real frames alone
-        packed = packed._replace(data=packed_gru(gru, data, packed.batch_sizes))
-    else:
-        packed = gru(packed)[0]
-    out, _ = nn.utils.rnn.pad_packed_sequence(packed, True, total_length=x.shape[1])
-    return out.contiguous() if bool(real.all()) else out * mask.unsqueeze(-1)  # (B, T, D)
+    packed = nn.utils.rnn.pack_padded_sequence(x, lengths, True, enforce_sorted=False)
+    out, _ = nn.utils.rnn.pad_packed_sequence(gru(packed)[0], True, total_length=x.shape[1])
+    return out * mask.unsqueeze(-1)  # (B, T, D)
+
+
+def _run_compiled(gru: nn.GRU, x: Tensor, mask: Tensor, front: nn.Module | None) -> Tensor:
+    """``run_gru`` by the loop for a CPU, which is given real frames alone."""
+    lengths, frames = mask.sum(dim=1), x.flatten(0, 1)  # (B,), (B * T, F)
+    if bool(mask.all()):
+        out = packed_gru(gru, frames if front is None else front(frames), lengths)
+        return out.view(*x.shape[:2], -1)
+    real = mask.flatten().nonzero().squeeze(1)  # (N,)
+    data = frames.index_select(0, real)
+    out = packed_gru(gru, data if front is None else front(data), lengths)  # (N, D)
+    padded = out.new_zeros(len(frames), out.shape[1]).index_copy(0, real, out)
+    return padded.view(*x.shape[:2], -1)
 
 
 def _build_front(config: EncoderConfig) -> tuple[nn.Module, int]:

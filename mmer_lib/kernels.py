@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
@@ -134,6 +135,7 @@ def _tanh(x):  # type: ignore[no-untyped-def]
 # once. Each row is summed in the same order, whatever other rows there are.
 
 ROWS = 4
+VECTOR = 512 if get_host_cpu_features().get("avx512f") else 256  # bits
 
 
 def _tile_of(rows: int) -> Any:
@@ -191,8 +193,8 @@ def _write_tile(rows: int, context: Any, builder: Any, signature: Any, given: An
 
 
 def _lanes(kind: Any) -> int:
-    """How many numbers of a type stand in a vector of 256 bits."""
-    return 256 // int(kind.bitwidth)
+    """How many numbers of a type stand in a vector."""
+    return VECTOR // int(kind.bitwidth)
 
 
 _tile, _row = _tile_of(ROWS), _tile_of(1)
@@ -220,11 +222,11 @@ def padded(matrix):  # type: ignore[no-untyped-def]
 
 @_compiled
 def add_product(out, x, w):  # type: ignore[no-untyped-def]
-    """out (m, J) += x (m, K) @ w (K, J) for small matrices; J as ``padded`` makes it.
+    """out (m, J) += x (>= m, K) @ w (K, J) for small matrices; J as ``padded`` makes it.
 
     The numbers of a row stand one after the other; rows may be apart.
     """
-    m = len(x)
+    m = len(out)
     fours = m - m % ROWS
     for j in range(0, w.shape[1], tile_width(w)):
         for i in range(0, fours, ROWS):
@@ -235,79 +237,106 @@ def add_product(out, x, w):  # type: ignore[no-untyped-def]
 
 # -- a bidirectional GRU: see recurrence.py for the formulas and the layout ------------------------
 
+TOGETHER = 8  # sequences that are worked on from end to end, so that memory is read as it stands
+
 
 @_compiled
-def gru_forward(gates, w, b, sizes, out, recurrent):  # type: ignore[no-untyped-def]
-    """From the inputs' share ``gates`` (N, 2, 3h) to states ``out`` (N, 2, h).
+def gru_forward(gates, w, b_in, b, lengths, out, recurrent):  # type: ignore[no-untyped-def]
+    """From the inputs' share ``gates`` (N, 2, 3h), without its bias, to states ``out`` (N, 2, h).
 
     ``gates`` are then r, z and n themselves, and ``recurrent`` (N, 2, h) is W_n h + b_n. ``w``
-    (2, h, 3h), ``b`` (2, 3h). Steps t = 0 .. T - 1 have ``sizes[t]`` sequences, one after the other
-    in N, the longest first; direction 1 goes from the last step to the first.
+    (2, h, 3h), ``b_in`` and ``b`` (2, 3h), ``lengths`` (B,). Direction 1 goes from each sequence's
+    last frame to its first.
     """
-    h, steps = out.shape[2], len(sizes)
-    starts = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
-    zero = np.zeros(h, out.dtype)
+    h, order, starts = out.shape[2], longest_first(lengths), starts_of(lengths)
     for way in range(2):
-        weights = padded(w[way])
-        room = np.zeros((sizes[0], weights.shape[1]), out.dtype)  # W h + b of a step
-        for s in range(steps):
-            t = s if way == 0 else steps - 1 - s
-            u = t - 1 if way == 0 else t + 1  # the step before
-            old = 0 if s == 0 else min(sizes[t], sizes[u])  # sequences that have a step before
-            for i in range(sizes[t]):
-                room[i, : 3 * h] = b[way]
-            add_product(room[:old], out[starts[u] : starts[u] + old, way], weights)
-            for i in range(sizes[t]):
-                here = starts[t] + i
-                state = out[starts[u] + i, way] if i < old else zero
-                _step(gates[here, way], room[i], state, out[here, way], recurrent[here, way])
+        weights, biases = padded(w[way]), b[way].copy()
+        biases[: 2 * h] += b_in[way, : 2 * h]
+        states = np.zeros((TOGETHER, h), out.dtype)
+        room = np.zeros((TOGETHER, weights.shape[1]), out.dtype)  # W h + b of a step
+        for first in range(0, len(order), TOGETHER):
+            some = order[first : first + TOGETHER]
+            states[:] = 0
+            there = len(some)  # sequences that have this step: the first ones
+            for s in range(lengths[some[0]]):
+                while lengths[some[there - 1]] <= s:
+                    there -= 1
+                for i in range(there):
+                    room[i, : 3 * h] = biases
+                if s:
+                    add_product(room[:there], states, weights)
+                for i in range(there):
+                    o = some[i]
+                    here = starts[o] + (s if way == 0 else lengths[o] - 1 - s)
+                    _step(
+                        gates[here, way], room[i], b_in[way], states[i], out[here, way],
+                        recurrent[here, way],
+                    )  # fmt: skip
 
 
 @_compiled
-def _step(gates, share, state, out, recurrent):  # type: ignore[no-untyped-def]
+def longest_first(lengths):  # type: ignore[no-untyped-def]
+    """The order of sequences in which those that have a step t are the first ones: (B,)."""
+    return np.argsort(-lengths, kind="mergesort")
+
+
+@_compiled
+def starts_of(lengths):  # type: ignore[no-untyped-def]
+    """Where each sequence begins: (B,)."""
+    return np.cumsum(lengths) - lengths
+
+
+@_compiled
+def _step(gates, share, b_in, state, out, recurrent):  # type: ignore[no-untyped-def]
     """One sequence, one step. Loops over few arrays each, as LLVM vectorises only these."""
     h = len(state)
-    r, z, n = gates[:h], gates[h : 2 * h], gates[2 * h :]
+    r, z, n, b_n = gates[:h], gates[h : 2 * h], gates[2 * h :], b_in[2 * h :]
     for j in range(2 * h):
         gates[j] = sigmoid(gates[j] + share[j])
     for j in range(h):
         recurrent[j] = share[2 * h + j]
     for j in range(h):
-        n[j] = tanh(n[j] + r[j] * recurrent[j])
+        n[j] = tanh(n[j] + b_n[j] + r[j] * recurrent[j])
     for j in range(h):
         out[j] = n[j] + z[j] * (state[j] - n[j])
+    state[:] = out
 
 
 @_compiled
-def gru_backward(grad, gates, w, sizes, out, recurrent, to_gates, to_n, before):  # type: ignore[no-untyped-def]
+def gru_backward(grad, gates, w, lengths, out, recurrent, to_gates, to_n, before):  # type: ignore[no-untyped-def]
     """From the gradient of the states, ``grad`` (N, 2, h), to those of what they are made of.
 
     ``to_gates`` (N, 2, 3h): of W h + b; ``to_n`` (N, 2, h): of the inputs' share of n (those of r
     and z are the same as of W h + b). ``before`` (N, 2, h): the states before. ``w`` (2, 3h, h);
     the rest as ``gru_forward`` left it.
     """
-    h, steps = out.shape[2], len(sizes)
-    starts = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
+    h, order, starts = out.shape[2], longest_first(lengths), starts_of(lengths)
     for way in range(2):
         weights = padded(w[way])
         # gradient of a state from the steps after it
-        back = np.zeros((sizes[0], weights.shape[1]), out.dtype)
-        for s in range(steps - 1, -1, -1):
-            t = s if way == 0 else steps - 1 - s
-            u = t - 1 if way == 0 else t + 1
-            old = 0 if s == 0 else min(sizes[t], sizes[u])
-            for i in range(sizes[t]):
-                here = starts[t] + i
-                if i < old:
-                    before[here, way] = out[starts[u] + i, way]
-                else:
-                    before[here, way] = 0
-                _step_back(
-                    back[i, :h], grad[here, way], gates[here, way], before[here, way],
-                    recurrent[here, way], to_gates[here, way], to_n[here, way],
-                )  # fmt: skip
-            first = starts[t]
-            add_product(back[:old], to_gates[first : first + old, way], weights)
+        back = np.empty((TOGETHER, weights.shape[1]), out.dtype)
+        pushed = np.empty((TOGETHER, 3 * h), out.dtype)
+        for first in range(0, len(order), TOGETHER):
+            some = order[first : first + TOGETHER]
+            back[:] = 0
+            there = 0
+            for s in range(lengths[some[0]] - 1, -1, -1):
+                while there < len(some) and lengths[some[there]] > s:
+                    there += 1
+                for i in range(there):
+                    o = some[i]
+                    here = starts[o] + (s if way == 0 else lengths[o] - 1 - s)
+                    if s:
+                        before[here, way] = out[here - 1 if way == 0 else here + 1, way]
+                    else:
+                        before[here, way] = 0
+                    _step_back(
+                        back[i, :h], grad[here, way], gates[here, way], before[here, way],
+                        recurrent[here, way], to_gates[here, way], to_n[here, way],
+                    )  # fmt: skip
+                    pushed[i] = to_gates[here, way]
+                if s:
+                    add_product(back[:there], pushed, weights)
 
 
 @_compiled
@@ -332,78 +361,205 @@ def _step_back(back, grad, gates, before, recurrent, to_gates, to_n):  # type: i
 
 
 # -- attention that is only averaged: see fusion/mean_attention.py ---------------------------------
-# Dropout draws a lot for every weight, from a generator for each column of each head (xorshift,
-# Marsaglia 2003). They are started from a seed alone, so that the backward pass draws the same lots
-# anew and no weight has to be kept.
+# A block is what some query frames of a head say of all its sources: (Ts, wide), so that the
+# innermost loops run over query frames, a whole number of vectors, however few sources there are;
+# columns behind the last frame count nothing. Dropout draws a lot for every weight, from generators
+# of each column's own (xorshift, Marsaglia 2003). They are started from a seed alone, so that the
+# backward pass draws the same lots anew and no weight has to be kept.
+
+WIDE = 64  # query frames of a block at most; half of it where no more are left
 
 
 @_compiled
-def average_weights(scores, norm, mean, row, seed, part, dropped):  # type: ignore[no-untyped-def]
-    """Add to mean (n, >= Ts) the rows of softmax(scores) (n, rows, Ts) that dropout keeps.
+def average_weights(q, k, asked, read, norm, mean, seed, dropped):  # type: ignore[no-untyped-def]
+    """Add to mean (B, H, Ts) the rows of softmax(q k^T / sqrt(d)) that dropout keeps.
 
-    ``scores`` are those of n heads for query frames ``row`` and on; they are used up. Into ``norm``
-    (n, Tq) goes the logarithm of the sum of each row's exponentials. A weight is dropped with
-    probability ``dropped`` / 2^32; nothing is scaled. ``part``: a number of these scores' own,
-    other heads or rows have others; n of them are taken.
+    q (B, Tq, H, d) and k (B, Ts, H, d), of which the first ``asked`` (B,) and ``read`` (B,) frames
+    are real. Into ``norm`` (B, H, Tq) goes the logarithm of the sum of each row's exponentials. A
+    weight is dropped with probability ``dropped`` / 2^32; nothing is scaled.
     """
-    n, rows, sources = scores.shape
-    # Plain 0 and 1 would make float64 of what they meet, of which a vector holds half as many.
-    nothing, one = scores.dtype.type(0), scores.dtype.type(1)
-    for i in range(n):
-        total = mean[i, :sources]
-        lanes = _start_lanes(seed, part + i, sources) if dropped else np.empty(0, np.uint32)
-        for t in range(rows):
-            weights = scores[i, t]
-            top = largest(weights)
-            whole = _exponentials(weights, top)
-            norm[i, row + t] = top + np.log(whole)
-            share = one / whole
-            if dropped:
-                _draw(lanes)
-                for j in range(sources):
-                    total[j] += weights[j] * share if lanes[j] >= dropped else nothing
-            else:
-                for j in range(sources):
-                    total[j] += weights[j] * share
+    kind = q.dtype
+    heads, width = q.shape[2:]
+    room, turned = np.empty(read.max() * WIDE, kind), np.empty(width * WIDE, kind)
+    tops, sums, lots = np.empty(WIDE, kind), np.empty(WIDE, kind), np.empty(WIDE, np.uint32)
+    for i, sources in enumerate(read):
+        for h in range(heads):
+            for first in range(0, asked[i] if sources else 0, WIDE):
+                count = min(WIDE, asked[i] - first)
+                wide = wide_for(count)
+                asks, scores = as_rows(turned, width, wide), as_rows(room, sources, wide)
+                top, share, lanes = tops[:wide], sums[:wide], lots[:wide]
+                _turn(q[i, first : first + count, h], asks)
+                _compare(k[i, :sources, h], asks, scores)
+                _softmax(scores, top, share)
+                _note(top, share, norm[i, h, first : first + count])
+                if dropped:
+                    _start_lanes(lanes, seed, (i * heads + h) * q.shape[1] + first)
+                _add_up(scores, share, lanes, dropped, mean[i, h])
 
 
 @_compiled
-def push_back(scores, norm, grad, row, seed, part, dropped):  # type: ignore[no-untyped-def]
-    """``scores`` as given to ``average_weights`` become their gradient, from that of mean, grad.
+def push_back(q, k, asked, read, norm, grad, grad_q, grad_k, seed, dropped):  # type: ignore[no-untyped-def]
+    """Gradients of q and k, in their shapes, from ``grad`` (B, H, Ts), that of mean.
 
-    ``kept`` is the gradient of a row's weights.
+    The rest as ``average_weights`` was given it, and left it. What is not real is left as it was.
     """
-    n, rows, sources = scores.shape
-    kept, nothing = np.empty(sources, scores.dtype), scores.dtype.type(0)
-    for i in range(n):
-        kept[:] = grad[i, :sources]
-        lanes = _start_lanes(seed, part + i, sources) if dropped else np.empty(0, np.uint32)
-        for t in range(rows):
-            weights = scores[i, t]
-            _weights(weights, norm[i, row + t])
-            if dropped:
-                _draw(lanes)
-                for j in range(sources):
-                    kept[j] = grad[i, j] if lanes[j] >= dropped else nothing
-            common = nothing
+    kind, most = q.dtype, read.max()
+    heads, width = q.shape[2:]
+    room, room_kept = np.empty(most * WIDE, kind), np.empty(most * WIDE, kind)
+    turned, turned_grad = np.empty(width * WIDE, kind), np.empty(width * WIDE, kind)
+    keys, to_keys = np.empty((width, most), kind), padded(np.empty((most, width), kind))
+    queries = padded(np.empty((WIDE, width), kind))
+    sums, norms, lots = np.empty(WIDE, kind), np.empty(WIDE, kind), np.empty(WIDE, np.uint32)
+    for i, sources in enumerate(read):
+        for h in range(heads):
             for j in range(sources):
-                common += weights[j] * kept[j]
-            for j in range(sources):
-                weights[j] *= kept[j] - common
+                keys[:, j] = k[i, j, h]
+            to_keys[:sources] = 0
+            for first in range(0, asked[i] if sources else 0, WIDE):
+                count = min(WIDE, asked[i] - first)
+                wide = wide_for(count)
+                asks, to_asks = as_rows(turned, width, wide), as_rows(turned_grad, width, wide)
+                weights, kept = as_rows(room, sources, wide), as_rows(room_kept, sources, wide)
+                common, own, lanes = sums[:wide], norms[:wide], lots[:wide]
+                _turn(q[i, first : first + count, h], asks)
+                _compare(k[i, :sources, h], asks, weights)
+                own[:count], own[count:] = norm[i, h, first : first + count], 0
+                if dropped:
+                    _start_lanes(lanes, seed, (i * heads + h) * q.shape[1] + first)
+                _form_weights(weights, own)
+                _push(weights, grad[i, h], lanes, dropped, kept, common)
+                queries[:wide, :width] = asks.T
+                add_product(to_keys[:sources], kept, queries[:wide])
+                to_asks[:] = 0
+                add_product(to_asks, keys[:, :sources], kept)
+                _turn_back(to_asks, grad_q[i, first : first + count, h])
+            grad_k[i, :sources, h] = to_keys[:sources, :width]
 
 
 @_compiled
-def _start_lanes(seed, part, n):  # type: ignore[no-untyped-def]
-    """The states of ``n`` generators, none of them zero: (n,) uint32.
+def wide_for(count):  # type: ignore[no-untyped-def]
+    """How many columns a block of ``count`` query frames has."""
+    return WIDE if count > WIDE // 2 else WIDE // 2
+
+
+@_compiled
+def as_rows(room, rows, columns):  # type: ignore[no-untyped-def]
+    """The first numbers of an array as (rows, columns), one row after the other in memory."""
+    return room[: rows * columns].reshape(rows, columns)
+
+
+@_compiled
+def _turn(q, asks):  # type: ignore[no-untyped-def]
+    """Queries (n, d) over sqrt(d) as ``asks`` (d, wide), zeros behind them."""
+    n, width = q.shape
+    root = q.dtype.type(1 / math.sqrt(width))
+    for c in range(width):
+        for t in range(n):
+            asks[c, t] = q[t, c] * root
+        asks[c, n:] = 0
+
+
+@_compiled
+def _compare(k, asks, scores):  # type: ignore[no-untyped-def]
+    """scores (Ts, wide) = k (Ts, d) @ asks (d, wide)"""
+    scores[:] = 0
+    add_product(scores, k, asks)
+
+
+@_compiled
+def _softmax(scores, top, whole):  # type: ignore[no-untyped-def]
+    """scores (Ts, wide) become exp(scores - top), of which ``whole`` is the sum over Ts."""
+    sources, wide = scores.shape
+    top[:] = scores[0]
+    for j in range(1, sources):
+        for t in range(wide):
+            top[t] = scores[j, t] if scores[j, t] > top[t] else top[t]
+    whole[:] = 0
+    for j in range(sources):
+        for t in range(wide):
+            scores[j, t] = exp(scores[j, t] - top[t])
+            whole[t] += scores[j, t]
+
+
+@_compiled
+def _note(top, whole, norm):  # type: ignore[no-untyped-def]
+    """Logarithms of the sums of exponentials into norm (n,); ``whole`` becomes what each counts."""
+    one = whole.dtype.type(1)  # a plain 1 would make float64 of what it meets
+    for t in range(len(norm)):
+        norm[t] = top[t] + np.log(whole[t])
+        whole[t] = one / whole[t]
+    whole[len(norm) :] = 0
+
+
+@_compiled
+def _add_up(scores, share, lanes, dropped, mean):  # type: ignore[no-untyped-def]
+    """Add to ``mean`` what is kept of each row of scores (Ts, wide), times share (wide,)."""
+    sources, wide = scores.shape
+    nothing = scores.dtype.type(0)
+    for j in range(sources):
+        total = nothing
+        if dropped:
+            _draw(lanes)
+            for t in range(wide):
+                total += scores[j, t] * share[t] if lanes[t] >= dropped else nothing
+        else:
+            for t in range(wide):
+                total += scores[j, t] * share[t]
+        mean[j] += total
+
+
+@_compiled
+def _form_weights(scores, norm):  # type: ignore[no-untyped-def]
+    """scores (Ts, wide) become exp(scores - norm)."""
+    sources, wide = scores.shape
+    for j in range(sources):
+        for t in range(wide):
+            scores[j, t] = exp(scores[j, t] - norm[t])
+
+
+@_compiled
+def _push(weights, grad, lanes, dropped, to_scores, common):  # type: ignore[no-untyped-def]
+    """The gradient of scores (Ts, wide) from that of what each row counts, grad (>= Ts,)."""
+    sources, wide = weights.shape
+    nothing = weights.dtype.type(0)
+    common[:] = 0
+    for j in range(sources):
+        along = grad[j]
+        if dropped:
+            _draw(lanes)
+            for t in range(wide):
+                to_scores[j, t] = weights[j, t] * along if lanes[t] >= dropped else nothing
+        else:
+            for t in range(wide):
+                to_scores[j, t] = weights[j, t] * along
+        for t in range(wide):
+            common[t] += to_scores[j, t]
+    for j in range(sources):
+        for t in range(wide):
+            to_scores[j, t] -= weights[j, t] * common[t]
+
+
+@_compiled
+def _turn_back(to_asks, grad):  # type: ignore[no-untyped-def]
+    """The gradient of queries (n, d) from that of ``asks`` (d, wide)."""
+    n, width = grad.shape
+    root = grad.dtype.type(1 / math.sqrt(width))
+    for t in range(n):
+        for c in range(width):
+            grad[t, c] = to_asks[c, t] * root
+
+
+@_compiled
+def _start_lanes(lanes, seed, part):  # type: ignore[no-untyped-def]
+    """The states (wide,) of generators, none of them zero; every ``part`` has others.
 
     SplitMix64 (Steele, Lea & Flood 2014), as Vigna (2014) advises to start xorshift generators.
     """
-    lanes = np.empty(n, np.uint32)
     state = _mix(np.uint64(seed) + np.uint64(part) * np.uint64(0x9E3779B97F4A7C15))
-    for j in range(n):
+    for t in range(len(lanes)):
         state += np.uint64(0x9E3779B97F4A7C15)
-        lanes[j] = np.uint32(_mix(state) >> np.uint64(32)) | np.uint32(1)
-    return lanes
+        lanes[t] = np.uint32(_mix(state) >> np.uint64(32)) | np.uint32(1)
 
 
 @_compiled
@@ -416,57 +572,8 @@ def _mix(z):  # type: ignore[no-untyped-def]
 @_compiled
 def _draw(lanes):  # type: ignore[no-untyped-def]
     """The next lot of every generator, in place."""
-    for j in range(len(lanes)):
-        lot = lanes[j]
+    for t in range(len(lanes)):
+        lot = lanes[t]
         lot = np.uint32(lot ^ np.uint32(lot << np.uint32(13)))
         lot = np.uint32(lot ^ np.uint32(lot >> np.uint32(17)))
-        lanes[j] = np.uint32(lot ^ np.uint32(lot << np.uint32(5)))
-
-
-def largest(row: Any) -> Any:
-    """The largest of a row, for compiled loops; NaN if there is one whose sign bit is not set.
-
-    LLVM vectorises the maximum of whole numbers and not that of others, so bits are compared: those
-    of a float are in its order once all but the sign bit are turned over where it is set.
-    """
-
-
-@overload(largest, inline="always")
-def _largest(row):  # type: ignore[no-untyped-def]
-    if row.dtype is types.float32:
-        return lambda row: _largest32(row.view(np.int32))
-    return lambda row: _largest64(row.view(np.int64))
-
-
-@_compiled
-def _largest32(bits):  # type: ignore[no-untyped-def]
-    whole = np.int32
-    top = whole(-(2**31))
-    for j in range(len(bits)):
-        top = max(top, whole(bits[j] ^ ((bits[j] >> whole(31)) & whole(2**31 - 1))))
-    return whole(top ^ ((top >> whole(31)) & whole(2**31 - 1))).view(np.float32)
-
-
-@_compiled
-def _largest64(bits):  # type: ignore[no-untyped-def]
-    whole = np.int64
-    top = whole(-(2**63))
-    for j in range(len(bits)):
-        top = max(top, whole(bits[j] ^ ((bits[j] >> whole(63)) & whole(2**63 - 1))))
-    return whole(top ^ ((top >> whole(63)) & whole(2**63 - 1))).view(np.float64)
-
-
-@_compiled
-def _exponentials(row, top):  # type: ignore[no-untyped-def]
-    """exp(row - top) in place, and their sum."""
-    whole = row.dtype.type(0)
-    for j in range(len(row)):
-        row[j] = exp(row[j] - top)
-        whole += row[j]
-    return whole
-
-
-@_compiled
-def _weights(row, norm):  # type: ignore[no-untyped-def]
-    for j in range(len(row)):
-        row[j] = exp(row[j] - norm)
+        lanes[t] = np.uint32(lot ^ np.uint32(lot << np.uint32(5)))

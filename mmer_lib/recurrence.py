@@ -6,10 +6,9 @@ With gates r, z, n of Cho et al. (2014) as ``torch.nn.GRU`` computes them,
 
 the inputs' share a is one matrix product over all steps and sequences, and so are the gradients of
 the weights; only W h runs step by step. Nothing is approximated: output and gradients are those of
-torch's own module but for rounding. Padding is not computed: sequences are packed.
+torch's own module but for rounding. Padding is not computed.
 
-- N: all real steps of all sequences, packed as torch packs them: step by step, at each step the
-  sequences that still have one, the longest first; ``sizes[t]`` of them;
+- N: the real steps of all sequences, one sequence after the other; ``lengths`` (B,) of them each;
 - data (N, F), gates (N, 2, 3h) of r, z, n; the second direction goes from the last step back.
 """
 
@@ -25,32 +24,32 @@ COMPILED = (torch.float32, torch.float64)  # what the loop is there for
 NAMES = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 
 
-def packed_gru(gru: nn.GRU, data: Tensor, sizes: Tensor) -> Tensor:
-    """What ``gru`` gives for packed sequences: (N, F), (T,) int64 -> (N, 2h).
+def packed_gru(gru: nn.GRU, data: Tensor, lengths: Tensor) -> Tensor:
+    """What ``gru`` gives for sequences one after the other: (N, F), (B,) int64 -> (N, 2h).
 
     ``gru`` has one layer and two directions; everything is on a CPU, in float32 or float64.
     """
     weights = [torch.stack([getattr(gru, n), getattr(gru, f"{n}_reverse")]) for n in NAMES]
-    out: Tensor = _Recurrence.apply(data, *weights, sizes)  # (N, 2, h)
+    out: Tensor = _Recurrence.apply(data, *weights, lengths)  # (N, 2, h)
     return out.flatten(1)
 
 
 class _Recurrence(torch.autograd.Function):
-    """(N, 2, h) of data (N, F), w_in (2, 3h, F), w (2, 3h, h), b_in and b (2, 3h), sizes (T,)."""
+    """(N, 2, h) of data (N, F), w_in (2, 3h, F), w (2, 3h, h), b_in and b (2, 3h), lengths (B,)."""
 
     @staticmethod
     def forward(
-        ctx: Any, data: Tensor, w_in: Tensor, w: Tensor, b_in: Tensor, b: Tensor, sizes: Tensor
+        ctx: Any, data: Tensor, w_in: Tensor, w: Tensor, b_in: Tensor, b: Tensor, lengths: Tensor
     ) -> Tensor:
         from mmer_lib.kernels import gru_forward  # numba is imported where it is used
 
         n, steps = w.shape[2], len(data)
-        gates = torch.addmm(b_in.flatten(), data, w_in.flatten(0, 1).T).view(steps, 2, 3 * n)
+        gates = (data @ w_in.flatten(0, 1).T).view(steps, 2, 3 * n)
         out, recurrent = data.new_empty(steps, 2, n), data.new_empty(steps, 2, n)
         w_t = w.transpose(1, 2).contiguous()
-        given = (gates, w_t, b.contiguous(), sizes, out, recurrent)
+        given = (gates, w_t, b_in.contiguous(), b.contiguous(), lengths, out, recurrent)
         gru_forward(*(x.numpy() for x in given))
-        ctx.save_for_backward(data, w_in, w, gates, sizes, out, recurrent)
+        ctx.save_for_backward(data, w_in, w, gates, lengths, out, recurrent)
         return out
 
     @staticmethod
@@ -58,10 +57,10 @@ class _Recurrence(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         from mmer_lib.kernels import gru_backward
 
-        data, w_in, w, gates, sizes, out, recurrent = ctx.saved_tensors
+        data, w_in, w, gates, lengths, out, recurrent = ctx.saved_tensors
         n = w.shape[2]
         to_gates, to_n, before = (torch.empty_like(x) for x in (gates, recurrent, recurrent))
-        given = (grad.contiguous(), gates, w, sizes, out, recurrent, to_gates, to_n, before)
+        given = (grad.contiguous(), gates, w, lengths, out, recurrent, to_gates, to_n, before)
         gru_backward(*(x.numpy() for x in given))
         grad_w = to_gates.permute(1, 2, 0) @ before.transpose(0, 1)  # (2, 3h, h)
         grad_b = to_gates.sum(dim=0)

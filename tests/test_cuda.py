@@ -9,7 +9,7 @@ from small import learnable_corpus, small_corpus, small_model, whole_part
 from torch.nn import functional as F
 
 from mmer_lib.corpora.batches import Batch
-from mmer_lib.fusion import FUSIONS, attention
+from mmer_lib.fusion import FUSIONS
 from mmer_lib.model import Recognizer
 from mmer_lib.store import ResultStore
 from mmer_lib.sweep import Plan, run_plan, same_bits
@@ -35,8 +35,7 @@ def numbers(model: Recognizer, batch: Batch, device: str, maps: bool = False) ->
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_outputs_and_gradients_are_those_of_a_cpu_with_maps_and_without(fusion, monkeypatch):
-    monkeypatch.setattr(attention, "MANY", 1)  # the shorter way at these sizes, too
+def test_outputs_and_gradients_are_those_of_a_cpu_with_maps_and_without(fusion):
     corpus = small_corpus(6, missing=True)
     model = small_model(f"{fusion}-AVT", corpus).double()
     batch = in_float64(whole_part(model, corpus).collate(np.arange(6)))

@@ -63,13 +63,13 @@ def test_loops_of_the_cpu_are_not_used_on_another_device(monkeypatch):
 
     monkeypatch.setattr(encoders, "packed_gru", refuse)
     monkeypatch.setattr(mean_attention._MeanWeights, "apply", refuse)
-    q, frames = torch.empty(2, 1, 5, 3, device="meta"), torch.empty(2, dtype=torch.long)
+    q, frames = torch.empty(2, 5, 1, 3, device="meta"), torch.empty(2, dtype=torch.long)
     assert mean_weights(q, q, frames.to("meta"), frames.to("meta"), 0.1).shape == (2, 1, 5)
     gru = nn.GRU(3, 2, batch_first=True, bidirectional=True, device="meta")
     x = torch.empty(2, 9, 3, device="meta")
     assert run_gru(gru, x, torch.ones(2, 9, dtype=torch.bool)).shape == (2, 9, 4)
     with pytest.raises(AssertionError, match="a loop"):
-        mean_weights(torch.ones(2, 1, 5, 3), torch.ones(2, 1, 5, 3), frames, frames)
+        mean_weights(torch.ones(2, 5, 1, 3), torch.ones(2, 5, 1, 3), frames, frames)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)

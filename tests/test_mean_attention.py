@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
-from numba import njit
 from torch import nn
 
-from mmer_lib.fusion import FusionConfig, attention, build_fusion
+from mmer_lib.fusion import FusionConfig, build_fusion
 from mmer_lib.fusion import mean_attention as module_of_it
 from mmer_lib.fusion.attention import MultiHeadAttention
-from mmer_lib.fusion.mean_attention import IN_CACHE, mean_weights
-from mmer_lib.kernels import TOP, average_weights, largest
+from mmer_lib.fusion.mean_attention import mean_weights
+from mmer_lib.kernels import TOP, WIDE, average_weights
 from mmer_lib.pooling import masked_mean
 
 B, TQ, TS, D, H = 3, 7, 9, 12, 3
@@ -76,22 +74,23 @@ def test_where_query_or_source_is_missing_it_says_what_the_long_way_says(missing
 def some_heads(b: int, h: int, tq: int, ts: int) -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
     shape = {"dtype": torch.float64, "requires_grad": True}
-    return torch.randn(b, h, tq, 4, **shape), torch.randn(b, h, ts, 4, **shape)
+    return torch.randn(b, tq, h, 4, **shape), torch.randn(b, ts, h, 4, **shape)
 
 
 def plain_mean(q: torch.Tensor, k: torch.Tensor, asked: list[int], read: list[int]) -> torch.Tensor:
     """Utterance by utterance, as the formula says."""
     means = []
     for i, (a, r) in enumerate(zip(asked, read, strict=True)):
-        weights = (q[i, :, :a] @ k[i, :, :r].transpose(1, 2)).softmax(dim=-1).mean(dim=1)
-        means.append(torch.nn.functional.pad(weights, (0, k.shape[2] - r)))
+        scores = torch.einsum("qhd,shd->hqs", q[i, :a], k[i, :r]) / math.sqrt(q.shape[3])
+        weights = scores.softmax(dim=-1).mean(dim=1)
+        means.append(torch.nn.functional.pad(weights, (0, k.shape[1] - r)))
     return torch.stack(means)
 
 
-@pytest.mark.parametrize("cache", [IN_CACHE, 1, 20, 200])
-def test_every_utterance_is_read_over_its_real_frames_whatever_fits_the_cache(monkeypatch, cache):
-    monkeypatch.setattr(module_of_it, "IN_CACHE", cache)
-    (q, k), asked, read = some_heads(3, 3, 7, 9), [7, 2, 1], [1, 9, 5]
+@pytest.mark.parametrize("most", [1, 7, WIDE // 2, WIDE // 2 + 1, WIDE, WIDE + 1, 2 * WIDE + 40])
+def test_every_utterance_is_read_over_its_real_frames_in_however_many_blocks(most):
+    asked, read = [most, max(1, most // 3), 1], [1, 9, 5]
+    q, k = some_heads(3, 3, most, 9)
     found = mean_weights(q, k, torch.tensor(asked), torch.tensor(read))
     expected = plain_mean(q, k, asked, read)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
@@ -107,18 +106,27 @@ def test_large_scores_do_not_overflow():
     torch.testing.assert_close(found, plain_mean(1e3 * q, k, [5, 5], [6, 6]), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_largest_of_a_row_is_found_whatever_its_signs(dtype):
-    top = njit(lambda row: largest(row))
-    rng = np.random.default_rng(0)
-    for size, scale in itertools.product((1, 2, 7, 40), (1e-40, 1e-3, 1.0, 1e30)):
-        for shift in (-9, 0, 9):
-            row = ((rng.normal(size=size) + shift) * scale).astype(dtype)
-            assert top(row) == row.max()
-    assert top(np.array([-np.inf, -3], dtype)) == -3
-    assert top(np.array([-np.inf, -np.inf], dtype)) == -np.inf
-    assert top(np.array([0.0, -0.0], dtype)) == 0
-    assert np.isnan(top(np.array([1, np.nan, np.inf], dtype)))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize("frame", [0, 4, 5])
+def test_a_number_that_is_none_is_not_hidden_and_stays_in_its_head(dtype, bad, frame):
+    q, k = (x.detach().to(dtype) for x in some_heads(2, 2, 5, 6))
+    clean = mean_weights(q, k, torch.tensor([5, 5]), torch.tensor([6, 6]))
+    k[0, frame, 1, 2] = bad
+    found = mean_weights(q, k, torch.tensor([5, 5]), torch.tensor([6, 6]))
+    assert found[0, 1].isnan().all()
+    found[0, 1] = clean[0, 1]
+    assert torch.equal(found, clean)
+
+
+def test_a_gradient_that_is_no_number_stays_with_its_utterance():
+    q, k = some_heads(2, 2, 2 * WIDE, 6)
+    asked, read = torch.tensor([2 * WIDE, 5]), torch.tensor([6, 6])
+    k.data[0, 3, 1, 2] = torch.nan
+    given = torch.autograd.grad(mean_weights(q, k, asked, read).square().sum(), (q, k))
+    for grad in given:
+        assert grad[0].isnan().any()
+        assert grad[1].isfinite().all()
 
 
 def test_where_nothing_is_compiled_the_numbers_are_the_same():
@@ -132,8 +140,7 @@ def test_where_nothing_is_compiled_the_numbers_are_the_same():
 
 @pytest.mark.parametrize("fusion", ["self", "cross", "selfcross", "cross_tied"])
 @pytest.mark.parametrize("residual", [False, True])
-def test_a_fusion_without_maps_gives_the_vectors_of_one_with_maps(fusion, residual, monkeypatch):
-    monkeypatch.setattr(attention, "MANY", 0)
+def test_a_fusion_without_maps_gives_the_vectors_of_one_with_maps(fusion, residual):
     torch.manual_seed(0)
     module = build_fusion(fusion, FusionConfig(("audio", "text"), D, H, residual=residual))
     (audio, text), (a_mask, t_mask) = inputs(torch.float32), padded()
@@ -148,16 +155,18 @@ def test_a_fusion_without_maps_gives_the_vectors_of_one_with_maps(fusion, residu
 
 
 def drop(rate: float, n: int = 4, tq: int = 300, ts: int = 400, seed: int = 0) -> np.ndarray:
-    """Which of (n, tq, ts) weights are kept: each row drawn alone would be the same lots."""
+    """Which of (n, tq, ts) weights are kept: what row t adds to the mean of the rows before it."""
     kept = np.empty((n, tq, ts), bool)
-    mean, norm = np.zeros((n, ts)), np.empty((n, tq))
-    before = np.zeros((n, ts))
-    for t in range(tq):  # what row t adds to the mean of the rows before
-        scores, mean[:] = np.zeros((n, t + 1, ts)), 0
-        average_weights(scores, norm, mean, 0, np.uint64(seed), 0, np.uint32(rate * TOP))
-        kept[:, t] = mean - before > 0.5 / ts
+    mean, before = np.zeros((1, n, ts)), np.zeros((1, n, ts))
+    k = np.zeros((1, ts, n, 1))  # all weights are equal
+    q, norm = np.zeros((1, tq, n, 1)), np.empty((1, n, tq))
+    lots = np.uint64(seed), np.uint32(rate * TOP)
+    for t in range(tq):
+        mean[:] = 0
+        average_weights(q, k, np.array([t + 1]), np.array([ts]), norm, mean, *lots)
+        kept[:, t] = (mean - before)[0] > 0.5 / ts
         before[:] = mean
-    np.testing.assert_allclose(mean, kept.sum(axis=1) / ts)
+    np.testing.assert_allclose(mean[0], kept.sum(axis=1) / ts)
     return kept
 
 

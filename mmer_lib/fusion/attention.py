@@ -28,8 +28,6 @@ from mmer_lib.fusion.base import QUERIES, Fused, Fusion, FusionConfig, Masks, Pa
 from mmer_lib.fusion.mean_attention import mean_weights
 from mmer_lib.pooling import masked_mean
 
-MANY = 1 << 18  # attention weights of a batch, from which on the shorter way pays
-
 
 class MultiHeadAttention(nn.Module):
     """Scaled dot-product attention in H heads (Vaswani et al. 2017, eq. 1 and section 3.2.2).
@@ -82,22 +80,15 @@ class MultiHeadAttention(nn.Module):
         """
         w_q, w_k, w_v = self.in_proj_weight.chunk(3)
         b_q, b_k, b_v = self.in_proj_bias.chunk(3)
-        root = math.sqrt(len(w_q) // self.heads)
-        q = self._split(F.linear(query, w_q / root, b_q / root))  # (B, H, Tq, I/H)
-        k = self._split(F.linear(source, w_k, b_k))  # (B, H, Ts, I/H)
+        q = F.linear(query, w_q, b_q).unflatten(-1, (self.heads, -1))  # (B, Tq, H, I/H)
+        k = F.linear(source, w_k, b_k).unflatten(-1, (self.heads, -1))  # (B, Ts, H, I/H)
         rate = self.dropout if self.training else 0.0
         w = mean_weights(q, k, query_mask.sum(dim=1), source_mask.sum(dim=1), rate)  # (B, H, Ts)
-        if not bool(source_mask.all()):
-            source = source * source_mask.unsqueeze(-1)  # what stands in padding may be no number
-        read = w @ source  # (B, H, D)
-        values = torch.einsum("bhf,hdf->bhd", read, w_v.unflatten(0, (self.heads, -1)))
-        values = values + b_v.unflatten(0, (self.heads, -1)) * w.sum(dim=-1, keepdim=True)
+        read = (w @ source).transpose(0, 1)  # (H, B, D)
+        values = read @ w_v.unflatten(0, (self.heads, -1)).transpose(1, 2)  # (H, B, I/H)
+        bias = b_v.unflatten(0, (self.heads, -1)) * w.sum(dim=-1, keepdim=True)  # (B, H, I/H)
+        values = values.transpose(0, 1) + bias
         return self.out_proj(values.flatten(1)) * query_mask.any(dim=1, keepdim=True)  # (B, D)
-
-    def is_long(self, query: Tensor, source: Tensor) -> bool:
-        """Whether there are so many weights that ``mean`` is worth it."""
-        weights = self.heads * len(query) * query.shape[1] * source.shape[1]
-        return weights >= MANY and not self.uniform
 
     def mix(
         self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, real: Tensor, need_weights: bool
@@ -189,15 +180,15 @@ class AttentionFusion(Fusion):
         weights: dict[Pair, Tensor] = {}
         for (query, source), owner in zip(self.pairs, self.owners, strict=True):
             attend = cast(MultiHeadAttention, self.attentions[owner])
-            if not need_weights and attend.is_long(asks[query], sequences[source]):
-                read = (sequences[source], ask_masks[query], masks[source])
-                vector, w = attend.mean(asks[query], *read), None  # (B, D)
-                own = masked_mean(asks[query], ask_masks[query])
-                vectors.append(vector + own if self.config.residual else vector)
-            else:
+            if need_weights or attend.uniform:
                 out, w = attend(asks[query], sequences[source], masks[source], need_weights)
-                out = out + asks[query] if self.config.residual else out
-                vectors.append(masked_mean(out, ask_masks[query]))  # (B, D)
+                vector = masked_mean(out, ask_masks[query])  # (B, D)
+            else:
+                read = (sequences[source], ask_masks[query], masks[source])
+                vector, w = attend.mean(asks[query], *read), None
+            if self.config.residual:
+                vector = vector + masked_mean(asks[query], ask_masks[query])
+            vectors.append(vector)
             present.append(ask_masks[query].any(dim=1) & masks[source].any(dim=1))  # (B,)
             if w is not None:
                 w = w * ask_masks[query][:, None, :, None]
