@@ -73,7 +73,7 @@ def cost(
         ax.plot(row.cost, 100 * row.mean, "o", color=colour, markersize=12 if one else 7,
                 zorder=2 + 2 * one, markeredgecolor=INK if one else colour)  # fmt: skip
     _name_dots(ax, scores[_told(scores) | (scores["configuration"] == chosen)], chosen)
-    title = "What does a point cost? Each dot is a fusion, near the size of cross where it has a width to match"
+    title = "What does a point cost? Each dot is a fusion, near the size of cross where it can be"
     return dress(ax, title, COSTS[by], f"{metric_label(metric)} (%)", grid="both")
 
 
