@@ -141,7 +141,9 @@ class Plan:
             "train": asdict(self.train) | {"device": torch.device(self.train.device).type},
             "semantics": SEMANTICS,
         }
-        study = spec_key(shared | {"model": {k: str(v) for k, v in self.model.items()}})
+        parts = blake2b(*(rows for fold in folds for rows in (fold.train, fold.dev, fold.test)))
+        own = {"model": {k: str(v) for k, v in self.model.items()}, "rows": parts}
+        study = spec_key(shared | own)
         return [
             Run(config, fold, seed, self.train, _specify(shared, config, fold, seed), study)
             for fold in folds

@@ -73,6 +73,18 @@ def test_a_plan_is_every_configuration_on_every_fold_with_every_seed(corpus):
     assert len({run.study for run in runs}) == 1
 
 
+def test_folds_that_are_drawn_otherwise_make_another_study(corpus, monkeypatch):
+    """As by another version of scikit-learn: runs of both are not to be compared."""
+    plan = make_plan(corpus)
+    folds = corpus.folds(plan.protocol, plan.n_folds, plan.fold_seed)
+    ours = {run.study for run in plan.runs()}
+    moved = [replace(fold, dev=fold.test, test=fold.dev) for fold in folds]
+    monkeypatch.setattr(type(corpus), "folds", lambda *_: moved)
+    theirs = {run.study for run in plan.runs()}
+    assert len(ours) == len(theirs) == 1
+    assert ours != theirs
+
+
 def test_finished_runs_are_never_run_again(corpus, finished, monkeypatch):
     store, table = finished
 
