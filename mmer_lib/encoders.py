@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from mmer_lib.errors import InputError, unknown
-from mmer_lib.recurrence import COMPILED, packed_gru
+from mmer_lib.recurrence import has_loop, packed_gru
 
 FRONTS = ("none", "project", "convolve", "mix")
 
@@ -80,7 +80,7 @@ def run_gru(gru: nn.GRU, x: Tensor, mask: Tensor, front: nn.Module | None = None
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         with torch.autocast(device, enabled=False):
             return run_gru(gru, x.to(gru.all_weights[0][0].dtype), mask, front)
-    if device == "cpu" and x.dtype in COMPILED:
+    if has_loop(x):
         return _run_compiled(gru, x, mask, front)
     x = x if front is None else front(x)
     if bool(mask.all()):

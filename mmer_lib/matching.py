@@ -7,7 +7,8 @@ follows the number of vectors. Models are built on torch's meta device, so that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from mmer_lib.model import (
     list_names,
     parse_configuration,
 )
+from mmer_lib.recurrence import torch_alone
 
 CROSS = 348_480  # parameters of the paper's six cross-attentions at D = 120
 LARGEST = 10**9  # budget
@@ -129,13 +131,20 @@ def _attention_products(
 FUSED = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_products}
 
 
+@contextmanager
+def counted_products() -> Iterator[FlopCounterMode]:
+    """Count the operations of matrix products, those that compiled loops would hide included."""
+    with torch_alone(), FlopCounterMode(display=False, custom_mapping=FUSED) as counter:
+        yield counter
+
+
 def cost_frame(names: Iterable[str], corpus: Corpus, utterances: int = 32) -> pd.DataFrame:
     """What configurations cost on a corpus: a row each, in the order given.
 
     Columns: ``name``, ``fusion_parameters``, ``parameters`` (trained in all) and ``megaflops``: a
     million floating-point operations of matrix products in one forward pass, for an utterance,
     as the mean over the first ``utterances`` in one batch (padding included, but for that of the
-    recurrent layers, which is not computed). Element-wise operations are not counted.
+    recurrent layers). Element-wise operations are not counted.
     """
     rows = np.arange(min(utterances, len(corpus)))
     found = []
@@ -143,7 +152,7 @@ def cost_frame(names: Iterable[str], corpus: Corpus, utterances: int = 32) -> pd
         config = parse_configuration(name).for_corpus(corpus)
         model = Recognizer(config).eval()
         part = Part(corpus, rows, config.modalities, None, config.pad_to, config.dtype)
-        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=FUSED) as counter:
+        with torch.no_grad(), counted_products() as counter:
             model(part.collate(rows), need_weights=False)
         found.append(
             {

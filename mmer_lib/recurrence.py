@@ -14,14 +14,34 @@ torch's own module but for rounding. Padding is not computed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-COMPILED = (torch.float32, torch.float64)  # what the loop is there for
+COMPILED = (torch.float32, torch.float64)  # what loops are there for
+_LOOPS = ContextVar("loops", default=True)
 NAMES = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+
+
+def has_loop(x: Tensor) -> bool:
+    """Whether a compiled loop works on ``x``; a compiler of torch's is given what it can read."""
+    looped = x.device.type == "cpu" and x.dtype in COMPILED and _LOOPS.get()
+    return looped and not torch.compiler.is_compiling()
+
+
+@contextmanager
+def torch_alone() -> Iterator[None]:
+    """Torch's own operations in place of compiled loops: for what sees no others, as a counter."""
+    before = _LOOPS.set(False)
+    try:
+        yield
+    finally:
+        _LOOPS.reset(before)
 
 
 def packed_gru(gru: nn.GRU, data: Tensor, lengths: Tensor) -> Tensor:

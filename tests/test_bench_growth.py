@@ -17,7 +17,7 @@ from matplotlib.colors import to_hex
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmer_lib import encoders, plots
+from mmer_lib import plots
 from mmer_lib.bench import Settings, bench_growth, bench_zoo
 from mmer_lib.bench.flops import count_flops
 from mmer_lib.bench.growth import Sizes, add_exponents, fit_exponent
@@ -26,6 +26,7 @@ from mmer_lib.bench.steps import make_batch
 from mmer_lib.cli import main
 from mmer_lib.errors import InputError
 from mmer_lib.model import Recognizer, parse_configuration
+from mmer_lib.recurrence import torch_alone
 
 SHORT = {"audio": 8, "video": 5, "text": 6}
 TINY = Sizes((8, 16), (1, 2), ("A", "AV"), (2,), SHORT, 6, utterances=20, epochs=1)
@@ -136,10 +137,9 @@ def test_the_operations_of_a_model_without_attention_are_those_counted_by_hand()
     assert count_flops(model, given, learn=True) == 2 * front + 2 * gru + gradients + 3 * head
 
 
-def test_the_formula_of_recurrent_layers_is_what_torchs_own_modules_do(monkeypatch):
-    monkeypatch.setattr(encoders, "COMPILED", ())
+def test_the_formula_of_recurrent_layers_is_what_torchs_own_modules_do():
     ours = Load("mean-AT,width=12,heads=3,hidden=5", 2, SHORT).steps()
-    with FlopCounterMode(display=False) as counter:
+    with torch_alone(), FlopCounterMode(display=False) as counter:
         F.cross_entropy(ours.model.train()(ours.batch).logits, ours.batch.labels).backward()
     spared = 2 * 2 * 2 * (2 * 18 * 6)  # gradients of the state before the first step
     counted = count_flops(ours.model, ours.batch, learn=True)

@@ -160,8 +160,13 @@ def test_the_cost_of_attention_is_its_matrix_products_counted_by_hand():
     sizes = ",width=12,heads=3,hidden=5"
     costs = cost_frame([f"{f}-AT{sizes}" for f in ("mean", "self", "cross")], corpus)
     mean, own, other = costs["megaflops"] * 1e6
-    projections = 2 * 12 * 12 * (3 + 1) * (4 + 6)  # queries, keys, values, output of every frame
-    assert own - mean == projections + 2 * 2 * 12 * (4 * 4 + 6 * 6)
-    assert other - mean == projections + 2 * 2 * 12 * (4 * 6 + 6 * 4)
+
+    def attention(asks: int, read: int) -> int:
+        frames = 2 * 12 * 12 * (asks + read)  # queries and keys
+        weights = 2 * 12 * asks * read + 2 * 3 * asks * read  # scores, their mean over who asks
+        return frames + weights + 2 * 3 * read * 12 + 2 * 2 * 12 * 12  # read, values, output
+
+    assert own - mean == attention(4, 4) + attention(6, 6)
+    assert other - mean == attention(4, 6) + attention(6, 4)
     assert costs["parameters"].tolist() == sorted(costs["parameters"])
     assert costs["fusion_parameters"].tolist() == [0, 2 * 4 * 12 * 13, 2 * 4 * 12 * 13]

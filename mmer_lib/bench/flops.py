@@ -1,7 +1,7 @@
 """Floating-point operations of the matrix products of a step: 2 n k m for (n, k) times (k, m).
 
-Those that torch dispatches are counted; recurrent layers by formula, as their loops may be hidden
-from it. A bidirectional GRU of h units a direction that reads F features has 2 * 2 * 3h (F + h) a
+Those that torch dispatches are counted; recurrent layers by formula, as torch takes one step after
+the other. A bidirectional GRU of h units a direction that reads F features has 2 * 2 * 3h (F + h) a
 step; learning takes the same again for the gradients of its weights, and for those of what it
 reads, as far as there are any. Element-wise operations are not counted.
 """
@@ -11,13 +11,12 @@ from __future__ import annotations
 from copy import deepcopy
 
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from mmer_lib.bench.measure import one_thread
 from mmer_lib.bench.steps import Steps
 from mmer_lib.corpora.batches import Batch
 from mmer_lib.encoders import SequenceEncoder
-from mmer_lib.matching import FUSED
+from mmer_lib.matching import counted_products
 from mmer_lib.model import Recognizer
 
 
@@ -31,7 +30,7 @@ def count_flops(model: Recognizer, batch: Batch, learn: bool = False) -> int:
     fronts = {m: _Front(encoder) for m, encoder in counted.encoders.items()}  # type: ignore[arg-type]
     counted.encoders = nn.ModuleDict(fronts)
     one = Steps(counted, batch.to("cpu"))
-    with one_thread(), FlopCounterMode(display=False, custom_mapping=FUSED) as counter:
+    with one_thread(), counted_products() as counter:
         if learn:
             one.train()
         else:

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from mmer_lib.recurrence import COMPILED
+from mmer_lib.recurrence import has_loop
 
 
 def mean_weights(q: Tensor, k: Tensor, asked: Tensor, read: Tensor, rate: float = 0.0) -> Tensor:
@@ -34,7 +34,7 @@ def mean_weights(q: Tensor, k: Tensor, asked: Tensor, read: Tensor, rate: float 
     Shapes as above. Zero on padding, and where query or source is missing. Differentiable once, for
     q and k.
     """
-    if q.device.type == "cpu" and q.dtype in COMPILED and not torch.compiler.is_compiling():
+    if has_loop(q):
         w: Tensor = _MeanWeights.apply(q.contiguous(), k.contiguous(), asked, read, rate)
         return w
     return plain_mean_weights(q, k, asked, read, rate)
