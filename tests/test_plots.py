@@ -368,6 +368,8 @@ def test_colours_are_fixed_distinct_and_never_shared_by_fusions_and_modalities()
     assert len(set(colours)) == len(colours)
     assert plots.fusion_colour("cross-AV@released") == plots.FUSION_COLOURS["cross"]
     assert plots.fusion_colour("iaca-AV") == plots.fusion_colour("iaca-AVT")
+    compared = [f"{f}-AVT" for f in ("self", "cross", "joint_self", "joint_cross", "joint")]
+    assert len({plots.fusion_colour(name) for name in compared}) == len(compared)
     assert set(plots.VERDICT_COLOURS) == set(stats.VERDICTS)
 
 

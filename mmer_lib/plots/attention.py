@@ -163,7 +163,7 @@ def _mass_bar(ax: Axes, y: int, row: Any) -> None:
     ax.plot(ends, [y, y], color=INK, linewidth=1.2)
     ax.plot([100 * row.chance] * 2, [y - 0.42, y + 0.42], color=INK, linewidth=2.4)
     if np.isfinite(getattr(row, "decoy", np.nan)):
-        ax.plot(100 * row.decoy, y, **_DECOY)
+        ax.plot(100 * row.decoy, y, **_DECOY, clip_on=False)  # whole at 0, too
 
 
 def pooling_identity(

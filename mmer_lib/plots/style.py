@@ -28,6 +28,8 @@ Floats = npt.NDArray[np.float64]
 DPI = 150
 INK, GREY, PALE = "#222222", "#8A8A8A", "#E3E3E3"
 FUSION_COLOURS = {"self": "#0072B2", "cross": "#D55E00", "selfcross": "#009E73"}
+# One attention under three masks: compared side by side, so never alike.
+JOINT_COLOURS = {"joint_self": "#332288", "joint_cross": "#CC6677", "joint": "#999933"}
 OTHER_COLOURS = ("#332288", "#999933", "#44AA99", "#CC6677", "#661100", "#6699CC")
 MODALITY_COLOURS = {"audio": "#E69F00", "video": "#56B4E9", "text": "#CC79A7"}
 VERDICT_COLOURS = {
@@ -66,10 +68,13 @@ def split_name(configuration: str) -> tuple[str, str, str]:
 
 
 def fusion_colour(configuration: str) -> str:
-    """The colour of a configuration's fusion: the paper's three are fixed, others follow a name."""
+    """The colour of a configuration's fusion: a few are fixed, that of others follows from a name.
+
+    Two of the others may share one.
+    """
     fusion = split_name(configuration)[0]
     other = OTHER_COLOURS[crc32(fusion.encode()) % len(OTHER_COLOURS)]
-    return FUSION_COLOURS.get(fusion, other)
+    return {**JOINT_COLOURS, **FUSION_COLOURS}.get(fusion, other)
 
 
 def figure_of(ax: Axes) -> Figure:
