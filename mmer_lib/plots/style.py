@@ -29,7 +29,7 @@ DPI = 150
 INK, GREY, PALE = "#222222", "#8A8A8A", "#E3E3E3"
 FUSION_COLOURS = {"self": "#0072B2", "cross": "#D55E00", "selfcross": "#009E73"}
 # One attention under three masks: compared side by side, so never alike.
-JOINT_COLOURS = {"joint_self": "#332288", "joint_cross": "#CC6677", "joint": "#999933"}
+JOINT_COLOURS = {"joint_self": "#332288", "joint_cross": "#CC6677", "joint": "#6699CC"}
 OTHER_COLOURS = ("#332288", "#999933", "#44AA99", "#CC6677", "#661100", "#6699CC")
 MODALITY_COLOURS = {"audio": "#E69F00", "video": "#56B4E9", "text": "#CC79A7"}
 VERDICT_COLOURS = {
