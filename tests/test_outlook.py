@@ -180,6 +180,7 @@ def test_the_command_tells_keeps_and_draws(monkeypatch, tmp_path, capsys):
     for told in ("yours", "20 = 2 x 5 x 2", "1 worker", "4 workers", "a guess", "simulated"):
         assert told in printed
     assert (figures / "scaling.png").is_file()
+    assert {"commit", "date", "packages"} <= set(json.loads(kept.read_text())["made"])
     assert main(small_plan("--bench", str(kept), "--workers", "1", "4")) == 0
     assert asked == [list(NAMES), []]
     assert capsys.readouterr().out.splitlines()[:2] == printed.splitlines()[:2]

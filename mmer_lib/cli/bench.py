@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmer_lib.cli.files import check_places, write_json
 from mmer_lib.cli.shell import app, example, say
 from mmer_lib.cli.stop import on_stop
 from mmer_lib.errors import InputError, check_whole, unknown
@@ -74,10 +75,7 @@ def bench(
     check_device(device)
     check_whole("repeats", repeats, at_least=1)
     check_whole("batch-size", batch_size, at_least=1)
-    if written is not None and not written.parent.is_dir():
-        raise InputError(f"--json {written}: there is no folder {written.parent}; make it first")
-    if figures is not None and figures.exists() and not figures.is_dir():
-        raise InputError(f"--figures {figures}: that is a file, a folder expected")
+    check_places(written, figures)
     machine = describe_machine(device)
     say("\n".join(f"{key}: {value}" for key, value in machine.items()))
     report: dict[str, object] = {"machine": machine, "made": provenance()}
@@ -88,20 +86,10 @@ def bench(
         say(f"\n{part}\n{_shown(table)}")
         report[part] = json.loads(table.to_json(orient="records", double_precision=15))
         if written is not None:  # after each, so that a long bench that is stopped leaves some
-            _write(report, written)
+            write_json(report, written)
         _draw(part, table, figures)
     if written is not None:
         say(f"\n{written}")
-
-
-def _write(report: dict[str, object], file: Path) -> None:
-    """Beside and renamed into place."""
-    beside = file.with_name(f".{file.name}")
-    try:
-        beside.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        beside.replace(file)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _what_is_measured(chosen: list[str], report: list[str], written: Path | None) -> str:

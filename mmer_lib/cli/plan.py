@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mmer_lib.cli import options
+from mmer_lib.cli.files import check_places, write_json
 from mmer_lib.cli.runs import choose_configurations
 from mmer_lib.cli.shell import app, example, say
-from mmer_lib.errors import InputError, check_number, check_whole
+from mmer_lib.errors import check_number, check_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +73,7 @@ def plan(
     from mmer_lib.schedule import Conditions
     from mmer_lib.sweep import Plan
 
-    _check_places(written, figures)
+    check_places(written, figures)
     counts = [check_whole("workers", n, at_least=1) for n in workers or WORKERS]
     check_number("epochs", epochs, lambda x: 1 <= x <= 100, "1 .. 100")
     conditions = Conditions(startup, failures / 24)
@@ -97,14 +98,6 @@ def plan(
     if figures is not None:
         drawn = studies if data is not None or models or table else _sizes_of(studies, sizes)
         _draw(drawn, measured, conditions, epochs, figures)
-
-
-def _check_places(written: Path | None, figures: Path | None) -> None:
-    """Raise ``InputError`` where nothing could be written."""
-    if written is not None and not written.absolute().parent.is_dir():
-        raise InputError(f"--json {written}: there is no folder {written.parent}; make it first")
-    if figures is not None and figures.exists() and not figures.is_dir():
-        raise InputError(f"--figures {figures}: that is a file, a folder expected")
 
 
 def _sizes_of(studies: Sequence[Study], sizes: dict[str, int]) -> list[Study]:
@@ -205,13 +198,15 @@ def _keep(
 ) -> None:
     """What was measured, and in the end what follows, for programs and for --bench."""
     from mmer_lib.bench import describe_machine
+    from mmer_lib.provenance import provenance
 
-    kept: dict[str, Any] = {"machine": describe_machine(), "about": sample.about}
+    kept: dict[str, Any] = {"machine": describe_machine(), "made": provenance()}
+    kept["about"] = sample.about
     for name, table in (("epochs", measured), ("studies", told)):
         if table is not None:
             rows = table.to_json(orient="records", double_precision=15)
             kept[name] = json.loads(rows)
-    file.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    write_json(kept, file)
 
 
 def _draw(
