@@ -140,6 +140,8 @@ class ResultStore:
 
         ``run`` has the ``specification`` that ``key`` is the hash of, and a ``row`` of the table;
         ``parts`` maps "dev" and "test" to predictions. A run that is already there stays.
+
+        Raises ``InputError`` for predictions that are Python objects: nobody could read them.
         """
         if not KEY.fullmatch(key):
             raise InputError(f"{key!r} is no key of a run: 16 hex digits expected")
@@ -148,8 +150,13 @@ class ResultStore:
             for part, predictions in parts.items()
             for name in ("ids", "labels", "probabilities")
         }
+        for name, array in arrays.items():  # numpy 2.0 has no flag for it
+            if np.asarray(array).dtype.hasobject:
+                raise InputError(
+                    f"{name} are Python objects: numbers expected, or text (dtype str)"
+                )
         archive = BytesIO()
-        np.savez_compressed(archive, allow_pickle=False, **arrays)
+        np.savez_compressed(archive, **arrays)
         files = {  # in memory first: then a full disk is one plain error
             "history.csv": history.to_csv(index=False).encode(),
             "predictions.npz": archive.getvalue(),

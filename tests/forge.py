@@ -26,4 +26,4 @@ def change_predictions(folder: Path, **changed: np.ndarray) -> None:
     file = folder / "predictions.npz"
     with np.load(file) as arrays:
         kept = dict(arrays)
-    np.savez_compressed(file, allow_pickle=True, **(kept | changed))
+    np.savez_compressed(file, **(kept | changed))  # pickles what is no plain array

@@ -126,6 +126,20 @@ class Failure(Exception):
     """Something that goes wrong in the middle of writing."""
 
 
+def test_objects_of_python_are_never_pickled(tmp_path):
+    ids = np.array(["a", None], dtype=object)
+    parts = {"dev": StoredPredictions(ids, np.zeros(2, np.int64), np.full((2, 2), 0.5, np.float32))}
+    with pytest.raises(InputError, match="dev_ids are Python objects"):
+        write(ResultStore(tmp_path), parts=parts)
+    assert not (tmp_path / KEY).exists()
+
+
+def test_predictions_hold_their_arrays_and_nothing_else(tmp_path):
+    write(ResultStore(tmp_path))
+    with np.load(tmp_path / KEY / "predictions.npz") as arrays:
+        assert {name.partition("_")[2] for name in arrays} == {"ids", "labels", "probabilities"}
+
+
 @pytest.mark.parametrize("step", range(4))
 def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch, step):
     store, real, written = ResultStore(tmp_path), Path.write_bytes, []
