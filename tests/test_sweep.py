@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import fields, replace
+from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -399,7 +400,7 @@ def test_a_run_tells_its_settings_versions_and_leakage(corpus, finished):
     about = store.run(table["key"][1])
     assert about["specification"]["configuration"]["masks"] is False  # cross-AT@released
     assert about["specification"]["train"]["lr"] == TRAIN.lr
-    assert about["provenance"]["packages"]["torch"] == torch.__version__
+    assert about["provenance"]["packages"]["torch"] == version("torch")
     assert about["leakage"].startswith("the learning part (train and dev) and test share ")
     assert about["row"]["diverged"] is False
 
