@@ -12,7 +12,7 @@ from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 from uuid import uuid4
 
@@ -21,6 +21,7 @@ from mmer_lib.pipeline.notebooks import Notebook, import_nbformat, normalise, wr
 from mmer_lib.workers import environment
 
 _PATIENCE = 0.6  # seconds that a cell has to end when it is interrupted
+_LOADING = Lock()  # two threads that import packages whose modules import each other fail
 _removed = partial(TemporaryDirectory, ignore_cleanup_errors=True)
 
 
@@ -70,13 +71,15 @@ def execute(notebook: Notebook, given: Mapping[str, Any], target: Path, stop: St
 
 def _run_papermill(notebook: Notebook, given: Mapping[str, Any], copy: Path, stop: Stop) -> Any:
     """The executed node; a cell that fails is a ``StudyError``, or ``InputError`` if it is one."""
-    import_nbformat()
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what fails is told by us
-    import papermill
-    from jupyter_core.utils import ensure_event_loop
-    from nbclient.exceptions import DeadKernelError
-    from papermill.exceptions import PapermillExecutionError
+    with _LOADING:
+        import_nbformat()
+        import IPython.paths  # noqa: F401  by jupyter_client, when it looks for kernels
+        import papermill
+        from jupyter_core.utils import ensure_event_loop
+        from nbclient.exceptions import DeadKernelError
+        from papermill.exceptions import PapermillExecutionError
 
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what fails is told by us
     at_work = Event()
     try:
         executed = papermill.execute_notebook(

@@ -35,7 +35,6 @@ from mmer_lib.pipeline.execute import Stop, execute, kernel_environment
 from mmer_lib.pipeline.notebooks import (
     Notebook,
     code_hash,
-    import_nbformat,
     renew_prose,
     text_hash,
     write_back,
@@ -226,7 +225,6 @@ def _bring_all_up_to_date(
 
     One that fails ends the study when those that have begun are done. Ctrl-C ends them, too.
     """
-    import_nbformat()  # here, before there are threads
     waiting, stop = list(todo), Stop()
     running: dict[Future[None], str] = {}
     threads = ThreadPoolExecutor(jobs)
