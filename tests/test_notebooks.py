@@ -17,6 +17,7 @@ from ci_study import finish_ci_study, run_ci_study
 
 from mmer_lib.pipeline.notebooks import code_hash, normalise, read_notebooks
 from mmer_lib.pipeline.parameters import read_parameters
+from mmer_lib.pipeline.study import READERS
 from mmer_lib.plots.saving import read_texts
 from mmer_lib.provenance import describe_sources, read_provenance
 from mmer_lib.store import ResultStore
@@ -115,6 +116,14 @@ def test_notebooks_with_one_parameter_give_it_one_type_and_the_same_default():
 
 
 MADE_UP = ("02_one_head", "02_qkv", "02_pooling_identity", "02_pooling_view", "02_two_heads")
+
+
+def test_notebooks_that_nobody_waits_for_only_read_the_store():
+    sources = {path.stem: "\n".join(cell.source for cell in code_cells(path)) for path in PATHS}
+    assert set(READERS) <= set(sources)
+    for stem in READERS:
+        assert "ResultStore(store, create=False)" in sources[stem]
+        assert not re.search(r"run_plan|\.write\(|\.adopt\(|repair", sources[stem])
 
 
 def test_every_figure_names_the_data_that_it_shows():

@@ -339,6 +339,14 @@ def test_notebooks_that_do_not_wait_for_one_another_are_executed_at_the_same_tim
     assert run(one) == ["01_data", "02_attention"]
 
 
+def test_those_that_read_the_store_wait_for_who_fills_it_and_not_for_one_another(folder):
+    (folder / "05_verdict.ipynb").unlink()
+    write_notebook(folder, "04_attention_maps", STORE, READ, WAIT.format(own="a", other="b"))
+    write_notebook(folder, "05_comparison", STORE, READ, WAIT.format(own="b", other="a"))
+    executed = run_study(notebooks=folder, say=Log()).executed
+    assert [outputs(path) for path in executed[-2:]] == ["0 runs\n"] * 2
+
+
 def test_what_has_begun_is_finished_when_another_notebook_fails(one):
     write_two(one, WAIT.format(own="a", other="b") + "\nraise ValueError('no')",
               WAIT.format(own="b", other="a") + "\ntime.sleep(1)")  # fmt: skip

@@ -44,6 +44,7 @@ from mmer_lib.pipeline.source import find_source
 from mmer_lib.provenance import provenance
 
 PLACES = ("store", "figures", "results")  # parameters that say where something is written
+READERS = ("04_attention_maps", "05_comparison")  # they add no run to the store
 OWN_RUNS = ("06_when", "07_zoo")  # they use the store, but need no run of another notebook
 FACES = ("cli", "pipeline", "book", "bench")  # parts of the library that decide no output
 Say = Callable[..., None]  # as print
@@ -286,11 +287,11 @@ def _bring_up_to_date(
 
 
 def _upstream(stem: str, sources: Mapping[str, Notebook]) -> list[str]:
-    """Earlier notebooks that use a store, if this one does: what it finds there is theirs."""
+    """Earlier notebooks that fill a store, if this one uses it: what it finds there is theirs."""
     if "store" not in sources[stem].parameters or stem in OWN_RUNS:
         return []
     using = [s for s, other in sources.items() if "store" in other.parameters]
-    return using[: using.index(stem)]
+    return [s for s in using[: using.index(stem)] if s not in READERS]
 
 
 def _recorded(target: Path, stem: str) -> dict[str, Any]:
