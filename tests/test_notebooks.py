@@ -115,15 +115,15 @@ def test_notebooks_with_one_parameter_give_it_one_type_and_the_same_default():
     assert {name: kinds for name, kinds in shared.items() if len(kinds) > 1} == {}
 
 
-MADE_UP = ("02_one_head", "02_qkv", "02_pooling_identity", "02_pooling_view", "02_two_heads")
-
-
 def test_notebooks_that_nobody_waits_for_only_read_the_store():
     sources = {path.stem: "\n".join(cell.source for cell in code_cells(path)) for path in PATHS}
     assert set(READERS) <= set(sources)
     for stem in READERS:
         assert "ResultStore(store, create=False)" in sources[stem]
         assert not re.search(r"run_plan|\.write\(|\.adopt\(|repair", sources[stem])
+
+
+MADE_UP = ("02_one_head", "02_qkv", "02_pooling_identity", "02_pooling_view", "02_two_heads")
 
 
 def test_every_figure_names_the_data_that_it_shows():

@@ -122,10 +122,6 @@ def test_a_plan_is_found_again_by_its_name_and_the_later_one_wins(tmp_path):
 # Whole or not at all
 
 
-class Failure(Exception):
-    """Something that goes wrong in the middle of writing."""
-
-
 def test_objects_of_python_are_never_pickled(tmp_path):
     ids = np.array(["a", None], dtype=object)
     parts = {"dev": StoredPredictions(ids, np.zeros(2, np.int64), np.full((2, 2), 0.5, np.float32))}
@@ -138,6 +134,10 @@ def test_predictions_hold_their_arrays_and_nothing_else(tmp_path):
     write(ResultStore(tmp_path))
     with np.load(tmp_path / KEY / "predictions.npz") as arrays:
         assert {name.partition("_")[2] for name in arrays} == {"ids", "labels", "probabilities"}
+
+
+class Failure(Exception):
+    """Something that goes wrong in the middle of writing."""
 
 
 @pytest.mark.parametrize("step", range(4))
