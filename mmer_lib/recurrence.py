@@ -31,7 +31,7 @@ NAMES = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 def has_loop(x: Tensor) -> bool:
     """Whether a compiled loop works on ``x``; a compiler of torch's is given what it can read."""
     looped = x.device.type == "cpu" and x.dtype in COMPILED and _LOOPS.get()
-    return looped and not torch.compiler.is_compiling()
+    return looped and not (torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"))
 
 
 @contextmanager
@@ -49,27 +49,27 @@ def packed_gru(gru: nn.GRU, data: Tensor, lengths: Tensor) -> Tensor:
 
     ``gru`` has one layer and two directions; everything is on a CPU, in float32 or float64.
     """
-    weights = [torch.stack([getattr(gru, n), getattr(gru, f"{n}_reverse")]) for n in NAMES]
-    out: Tensor = _Recurrence.apply(data, *weights, lengths)  # (N, 2, h)
+    weights = [getattr(gru, name + way) for name in NAMES for way in ("", "_reverse")]
+    out: Tensor = _Recurrence.apply(data, lengths, *weights)  # (N, 2, h)
     return out.flatten(1)
 
 
 class _Recurrence(torch.autograd.Function):
-    """(N, 2, h) of data (N, F), w_in (2, 3h, F), w (2, 3h, h), b_in and b (2, 3h), lengths (B,)."""
+    """(N, 2, h) of data (N, F), lengths (B,) and, for each direction, what ``NAMES`` says."""
 
     @staticmethod
-    def forward(
-        ctx: Any, data: Tensor, w_in: Tensor, w: Tensor, b_in: Tensor, b: Tensor, lengths: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, data: Tensor, lengths: Tensor, *weights: Tensor) -> Tensor:
         from mmer_lib.kernels import gru_forward  # numba is imported where it is used
 
-        n, steps = w.shape[2], len(data)
-        gates = (data @ w_in.flatten(0, 1).T).view(steps, 2, 3 * n)
-        out, recurrent = data.new_empty(steps, 2, n), data.new_empty(steps, 2, n)
-        w_t = w.transpose(1, 2).contiguous()
-        given = (gates, w_t, b_in.contiguous(), b.contiguous(), lengths, out, recurrent)
+        w_in = torch.cat(weights[:2])  # (6h, F)
+        w, b_in, b = (torch.stack(weights[i : i + 2]) for i in (2, 4, 6))  # (2, 3h, h), (2, 3h)
+        h, steps = w.shape[2], len(data)
+        gates = (data @ w_in.T).view(steps, 2, 3 * h)
+        out, recurrent = data.new_empty(steps, 2, h), data.new_empty(steps, 2, h)
+        order = lengths.argsort(descending=True)
+        given = (gates, w.transpose(1, 2).contiguous(), b_in, b, lengths, order, out, recurrent)
         gru_forward(*(x.numpy() for x in given))
-        ctx.save_for_backward(data, w_in, w, gates, lengths, out, recurrent)
+        ctx.save_for_backward(data, w_in, w, gates, lengths, order, out, recurrent)
         return out
 
     @staticmethod
@@ -77,15 +77,17 @@ class _Recurrence(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         from mmer_lib.kernels import gru_backward
 
-        data, w_in, w, gates, lengths, out, recurrent = ctx.saved_tensors
-        n = w.shape[2]
+        data, w_in, w, gates, lengths, order, out, recurrent = ctx.saved_tensors
+        h = w.shape[2]
         to_gates, to_n, before = (torch.empty_like(x) for x in (gates, recurrent, recurrent))
-        given = (grad.contiguous(), gates, w, lengths, out, recurrent, to_gates, to_n, before)
+        made = (to_gates, to_n, before)
+        given = (grad.contiguous(), gates, w, lengths, order, out, recurrent, *made)
         gru_backward(*(x.numpy() for x in given))
         grad_w = to_gates.permute(1, 2, 0) @ before.transpose(0, 1)  # (2, 3h, h)
-        grad_b = to_gates.sum(dim=0)
-        to_gates[..., 2 * n :] = to_n  # now of the inputs' share
+        grad_b = to_gates.sum(dim=0)  # (2, 3h)
+        to_gates[..., 2 * h :] = to_n  # now of the inputs' share
         both = to_gates.flatten(1)  # (N, 6h)
-        grad_in = (both.T @ data).view_as(w_in)  # (2, 3h, F)
-        to_data = both @ w_in.flatten(0, 1) if ctx.needs_input_grad[0] else None  # (N, F)
-        return to_data, grad_in, grad_w, to_gates.sum(dim=0), grad_b, None
+        grad_w_in = both.T @ data  # (6h, F)
+        to_data = both @ w_in if ctx.needs_input_grad[0] else None  # (N, F)
+        grads = (*grad_w_in.chunk(2), *grad_w, *both.sum(dim=0).chunk(2), *grad_b)
+        return to_data, None, *grads

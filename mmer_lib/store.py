@@ -53,7 +53,7 @@ _SORTED_BY = {"study": str, "configuration": str, "fold": int, "seed": int}  # e
 _DAMAGE = (  # what reading a damaged file may raise
     OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, SafetensorError,
 )  # fmt: skip
-SEMANTICS = 2  # raised when the same configuration would give other numbers than before
+SEMANTICS = 3  # raised when the same configuration would give other numbers than before
 
 
 @dataclass(frozen=True)

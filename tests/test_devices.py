@@ -20,7 +20,7 @@ from mmer_lib.cli import main
 from mmer_lib.encoders import run_gru
 from mmer_lib.errors import InputError
 from mmer_lib.fusion import FUSIONS, mean_attention
-from mmer_lib.fusion.mean_attention import mean_weights
+from mmer_lib.fusion.attention import MultiHeadAttention
 from mmer_lib.losses import LOSSES, drop_one, extra_loss
 from mmer_lib.model import Recognizer
 from mmer_lib.store import ResultStore
@@ -62,14 +62,15 @@ def test_loops_of_the_cpu_are_not_used_on_another_device(monkeypatch):
         raise AssertionError("a loop of the CPU was used")
 
     monkeypatch.setattr(encoders, "packed_gru", refuse)
-    monkeypatch.setattr(mean_attention._MeanWeights, "apply", refuse)
-    q, frames = torch.empty(2, 5, 1, 3, device="meta"), torch.empty(2, dtype=torch.long)
-    assert mean_weights(q, q, frames.to("meta"), frames.to("meta"), 0.1).shape == (2, 1, 5)
+    monkeypatch.setattr(mean_attention._MeanAttention, "apply", refuse)
+    attend, frames = MultiHeadAttention(4, 2), torch.empty(2, dtype=torch.long)
+    x, far = torch.empty(2, 5, 4, device="meta"), frames.to("meta")
+    assert attend.to("meta").mean(x, x, far, far).shape == (2, 4)
     gru = nn.GRU(3, 2, batch_first=True, bidirectional=True, device="meta")
     x = torch.empty(2, 9, 3, device="meta")
     assert run_gru(gru, x, torch.ones(2, 9, dtype=torch.bool)).shape == (2, 9, 4)
     with pytest.raises(AssertionError, match="a loop"):
-        mean_weights(torch.ones(2, 5, 1, 3), torch.ones(2, 5, 1, 3), frames, frames)
+        MultiHeadAttention(4, 2).mean(torch.ones(2, 5, 4), torch.ones(2, 5, 4), frames, frames)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)

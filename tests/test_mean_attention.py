@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from mmer_lib.fusion import FusionConfig, build_fusion
-from mmer_lib.fusion import mean_attention as module_of_it
 from mmer_lib.fusion.attention import MultiHeadAttention
-from mmer_lib.fusion.mean_attention import mean_weights
-from mmer_lib.kernels import TOP, WIDE, average_weights
+from mmer_lib.fusion.mean_attention import average, draw_lots, plain_mean_weights, push
+from mmer_lib.kernels import BITS, TOP, average_weights
 from mmer_lib.pooling import masked_mean
 
 B, TQ, TS, D, H = 3, 7, 9, 12, 3
+BLOCK = BITS // 64  # query frames that are worked on together, in float64
 
 
 def padded() -> tuple[torch.Tensor, torch.Tensor]:
@@ -47,7 +47,7 @@ def test_the_mean_and_its_gradients_are_those_of_torchs_module():
     theirs.load_state_dict(ours.state_dict())
     long = theirs(query, source, source, key_padding_mask=~s_mask)[0]
     expected = masked_mean(long, q_mask)
-    found = ours.mean(query, source, q_mask, s_mask)
+    found = ours.mean(query, source, q_mask.sum(dim=1), s_mask.sum(dim=1))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
     along = torch.randn(B, D, dtype=torch.float64)
@@ -65,7 +65,7 @@ def test_where_query_or_source_is_missing_it_says_what_the_long_way_says(missing
     if missing != "query":
         s_mask[2] = False
     expected = masked_mean(module(query, source, s_mask)[0], q_mask)
-    found = module.mean(query, source, q_mask, s_mask)
+    found = module.mean(query, source, q_mask.sum(dim=1), s_mask.sum(dim=1))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
     found.sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in (query, source, *module.parameters()))
@@ -75,6 +75,26 @@ def some_heads(b: int, h: int, tq: int, ts: int) -> tuple[torch.Tensor, torch.Te
     torch.manual_seed(0)
     shape = {"dtype": torch.float64, "requires_grad": True}
     return torch.randn(b, tq, h, 4, **shape), torch.randn(b, ts, h, 4, **shape)
+
+
+class _MeanWeights(torch.autograd.Function):
+    """Averaged weights alone, with the gradients that the whole takes from them."""
+
+    @staticmethod
+    def forward(ctx, q, k, asked, read, rate):
+        ctx.lots = draw_lots(rate)
+        w, norm = average(q, k, asked, read, ctx.lots)
+        ctx.save_for_backward(q, k, asked, read, norm)
+        return w
+
+    @staticmethod
+    def backward(ctx, grad):
+        with torch.no_grad():
+            return *push(*ctx.saved_tensors, grad.contiguous(), ctx.lots), None, None, None
+
+
+def mean_weights(q, k, asked, read, rate=0.0) -> torch.Tensor:
+    return _MeanWeights.apply(q, k, asked, read, rate)
 
 
 def plain_mean(q: torch.Tensor, k: torch.Tensor, asked: list[int], read: list[int]) -> torch.Tensor:
@@ -87,7 +107,7 @@ def plain_mean(q: torch.Tensor, k: torch.Tensor, asked: list[int], read: list[in
     return torch.stack(means)
 
 
-@pytest.mark.parametrize("most", [1, 7, WIDE // 2, WIDE // 2 + 1, WIDE, WIDE + 1, 2 * WIDE + 40])
+@pytest.mark.parametrize("most", [1, 7, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 5 * BLOCK + 3])
 def test_every_utterance_is_read_over_its_real_frames_in_however_many_blocks(most):
     asked, read = [most, max(1, most // 3), 1], [1, 9, 5]
     q, k = some_heads(3, 3, most, 9)
@@ -120,8 +140,8 @@ def test_a_number_that_is_none_is_not_hidden_and_stays_in_its_head(dtype, bad, f
 
 
 def test_a_gradient_that_is_no_number_stays_with_its_utterance():
-    q, k = some_heads(2, 2, 2 * WIDE, 6)
-    asked, read = torch.tensor([2 * WIDE, 5]), torch.tensor([6, 6])
+    q, k = some_heads(2, 2, 2 * BLOCK, 6)
+    asked, read = torch.tensor([2 * BLOCK, 5]), torch.tensor([6, 6])
     k.data[0, 3, 1, 2] = torch.nan
     given = torch.autograd.grad(mean_weights(q, k, asked, read).square().sum(), (q, k))
     for grad in given:
@@ -133,7 +153,7 @@ def test_where_nothing_is_compiled_the_numbers_are_the_same():
     """What a GPU is given: the same function in torch's own operations."""
     q, k = (x.detach() for x in some_heads(4, 2, 5, 6))
     asked, read = torch.tensor([5, 2, 0, 3]), torch.tensor([6, 1, 4, 0])
-    by_torch = module_of_it.plain_mean_weights(q, k, asked, read, 0.0)
+    by_torch = plain_mean_weights(q, k, asked, read, 0.0)
     torch.testing.assert_close(mean_weights(q, k, asked, read), by_torch, rtol=0, atol=1e-14)
     assert not by_torch[2:].any()
 
@@ -159,11 +179,12 @@ def drop(rate: float, n: int = 4, tq: int = 300, ts: int = 400, seed: int = 0) -
     kept = np.empty((n, tq, ts), bool)
     mean, before = np.zeros((1, n, ts)), np.zeros((1, n, ts))
     k = np.zeros((1, ts, n, 1))  # all weights are equal
-    q, norm = np.zeros((1, tq, n, 1)), np.empty((1, n, tq))
+    q, norm = np.zeros((1, tq, n, 1)), np.empty((1, n, 2, tq))
     lots = np.uint64(seed), np.uint32(rate * TOP)
     for t in range(tq):
         mean[:] = 0
         average_weights(q, k, np.array([t + 1]), np.array([ts]), norm, mean, *lots)
+        mean *= (t + 1) * (1 - lots[1] / TOP)  # the sum of what is kept
         kept[:, t] = (mean - before)[0] > 0.5 / ts
         before[:] = mean
     np.testing.assert_allclose(mean[0], kept.sum(axis=1) / ts)
@@ -186,6 +207,15 @@ def test_what_is_dropped_does_not_depend_on_its_neighbours(lag):
     there = kept[tuple(slice(k, None) for k in lag)]
     correlation = np.corrcoef(here.ravel(), there.ravel())[0, 1]
     assert abs(correlation) * math.sqrt(here.size) < 4
+
+
+def test_an_utterance_drops_the_same_weights_however_long_the_others_are():
+    q, k = (x.detach() for x in some_heads(1, 2, 2 * BLOCK, 6))
+    asked, read, drawn = torch.tensor([BLOCK + 1]), torch.tensor([5]), []
+    for tq, ts in ((BLOCK + 1, 5), (2 * BLOCK, 6)):
+        torch.manual_seed(0)
+        drawn.append(mean_weights(q[:, :tq].contiguous(), k[:, :ts].contiguous(), asked, read, 0.4))
+    assert torch.equal(drawn[0], drawn[1][..., :5])
 
 
 def test_other_seeds_drop_other_weights_and_one_seed_the_same():

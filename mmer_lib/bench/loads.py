@@ -50,5 +50,5 @@ def weigh(fields: dict[str, Any]) -> float:
 def _load_kernels(load: Load) -> None:
     """A small step, and what long sequences use, so that it is compiled and in memory."""
     replace(load, batch_size=2, lengths=dict.fromkeys(load.lengths, 2)).steps().train()
-    x, real = torch.ones(1, 2, 2), torch.ones(1, 2, dtype=torch.bool)
+    x, real = torch.ones(1, 2, 2), torch.tensor([2])
     MultiHeadAttention(2, 1, dropout=0.1).mean(x, x, real, real).sum().backward()

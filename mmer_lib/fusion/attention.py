@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from mmer_lib.errors import InputError
 from mmer_lib.fusion.base import QUERIES, Fused, Fusion, FusionConfig, Masks, Pair, Sequences
-from mmer_lib.fusion.mean_attention import mean_weights
+from mmer_lib.fusion.mean_attention import Weights, mean_attention
 from mmer_lib.pooling import masked_mean
 
 
@@ -70,25 +70,16 @@ class MultiHeadAttention(nn.Module):
         bias = only_real(torch.zeros_like(source_mask, dtype=q.dtype), source_mask)
         return self.mix(q, k, v, bias, source_mask, need_weights)
 
-    def mean(
-        self, query: Tensor, source: Tensor, query_mask: Tensor, source_mask: Tensor
-    ) -> Tensor:
+    def mean(self, query: Tensor, source: Tensor, asked: Tensor, read: Tensor) -> Tensor:
         """``masked_mean`` of the output, by the shorter way of ``mean_attention``: (B, D).
 
-        Shapes as in ``forward``; real frames come first, as batches have them. The two differ by
-        rounding, and in dropout's random numbers.
+        ``asked`` and ``read`` (B,): how many frames of query and source are real, from the first
+        on. The two ways differ by rounding, and in dropout's random numbers.
         """
-        w_q, w_k, w_v = self.in_proj_weight.chunk(3)
-        b_q, b_k, b_v = self.in_proj_bias.chunk(3)
-        q = F.linear(query, w_q, b_q).unflatten(-1, (self.heads, -1))  # (B, Tq, H, I/H)
-        k = F.linear(source, w_k, b_k).unflatten(-1, (self.heads, -1))  # (B, Ts, H, I/H)
+        out = self.out_proj
+        weights = Weights(self.in_proj_weight, self.in_proj_bias, out.weight, out.bias)
         rate = self.dropout if self.training else 0.0
-        w = mean_weights(q, k, query_mask.sum(dim=1), source_mask.sum(dim=1), rate)  # (B, H, Ts)
-        read = (w @ source).transpose(0, 1)  # (H, B, D)
-        values = read @ w_v.unflatten(0, (self.heads, -1)).transpose(1, 2)  # (H, B, I/H)
-        bias = b_v.unflatten(0, (self.heads, -1)) * w.sum(dim=-1, keepdim=True)  # (B, H, I/H)
-        values = values.transpose(0, 1) + bias
-        return self.out_proj(values.flatten(1)) * query_mask.any(dim=1, keepdim=True)  # (B, D)
+        return mean_attention(query, source, asked, read, weights, self.heads, rate)
 
     def mix(
         self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, real: Tensor, need_weights: bool
@@ -176,6 +167,8 @@ class AttentionFusion(Fusion):
     ) -> Fused:
         """(B, T_m, D) and (B, T_m) of every modality -> ``Fused`` with a vector for each pair."""
         asks, ask_masks = asking or (sequences, masks)
+        read = {m: mask.sum(dim=1) for m, mask in masks.items()}  # (B,)
+        asked = {m: mask.sum(dim=1) for m, mask in ask_masks.items()} if asking else read
         vectors, present = [], []
         weights: dict[Pair, Tensor] = {}
         for (query, source), owner in zip(self.pairs, self.owners, strict=True):
@@ -184,12 +177,12 @@ class AttentionFusion(Fusion):
                 out, w = attend(asks[query], sequences[source], masks[source], need_weights)
                 vector = masked_mean(out, ask_masks[query])  # (B, D)
             else:
-                read = (sequences[source], ask_masks[query], masks[source])
-                vector, w = attend.mean(asks[query], *read), None
+                given = (asks[query], sequences[source], asked[query], read[source])
+                vector, w = attend.mean(*given), None
             if self.config.residual:
                 vector = vector + masked_mean(asks[query], ask_masks[query])
             vectors.append(vector)
-            present.append(ask_masks[query].any(dim=1) & masks[source].any(dim=1))  # (B,)
+            present.append((asked[query] > 0) & (read[source] > 0))  # (B,)
             if w is not None:
                 w = w * ask_masks[query][:, None, :, None]
                 again = (query, source) in weights
