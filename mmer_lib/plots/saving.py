@@ -12,6 +12,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import matplotlib
+import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
@@ -44,6 +46,8 @@ def save(
     if not name or Path(name).name != name or Path(name).suffix:
         raise InputError(f"figure name {name!r}: give a bare name, such as 'scores'")
     drawn = figure if isinstance(figure, Figure) else figure_of(figure)
+    if "inline" in matplotlib.get_backend():  # shows it behind the cell, and pyplot would draw it
+        plt.uninstall_repl_displayhook()  # once more before that, for no eye
     told = json.dumps({"of": describe_sources(of), "made": provenance()})
     texts = {"Software": None, "Provenance": told} | ({"Description": alt} if alt else {})
     png = BytesIO()
