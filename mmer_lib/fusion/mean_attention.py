@@ -63,11 +63,8 @@ def plain_mean_attention(
     q = F.linear(query, w_q, b_q).unflatten(-1, (heads, -1))  # (B, Tq, H, d)
     k = F.linear(source, w_k, b_k).unflatten(-1, (heads, -1))  # (B, Ts, H, d)
     w = plain_mean_weights(q, k, asked, read, rate)  # (B, H, Ts)
-    taken = (w @ source).transpose(0, 1)  # (H, B, D)
-    values = taken @ w_v.unflatten(0, (heads, -1)).transpose(1, 2)  # (H, B, d)
-    bias = b_v.unflatten(0, (heads, -1)) * w.sum(dim=-1, keepdim=True)  # (B, H, d)
-    out = F.linear((values.transpose(0, 1) + bias).flatten(1), weights.w_out, weights.b_out)
-    return out * (asked > 0)[:, None]  # (B, D)
+    _, values = _read(w, source, w_v, b_v)
+    return F.linear(values, weights.w_out, weights.b_out) * (asked > 0)[:, None]  # (B, D)
 
 
 def plain_mean_weights(q: Tensor, k: Tensor, asked: Tensor, read: Tensor, rate: float) -> Tensor:
@@ -85,6 +82,15 @@ def plain_mean_weights(q: Tensor, k: Tensor, asked: Tensor, read: Tensor, rate: 
     return mean.squeeze(2) * real[:, None, :]
 
 
+def _read(w: Tensor, source: Tensor, w_v: Tensor, b_v: Tensor) -> tuple[Tensor, Tensor]:
+    """What weights (B, H, Ts) take of the source (H, B, D), and its values in all heads (B, I)."""
+    heads = w.shape[1]
+    taken = (w @ source).transpose(0, 1)  # (H, B, D)
+    values = taken @ w_v.unflatten(0, (heads, -1)).transpose(1, 2)  # (H, B, d)
+    bias = b_v.unflatten(0, (heads, -1)) * w.sum(dim=2, keepdim=True)  # (B, H, d)
+    return taken, (values.transpose(0, 1) + bias).flatten(1)
+
+
 class _MeanAttention(torch.autograd.Function):
     """``mean_attention`` on a CPU."""
 
@@ -99,10 +105,7 @@ class _MeanAttention(torch.autograd.Function):
         k = F.linear(source, w_k, b_k).unflatten(2, (heads, -1))  # (B, Ts, H, d)
         lots = draw_lots(rate)
         w, norm = average(q, k, asked, read, lots)  # (B, H, Ts)
-        taken = (w @ source).transpose(0, 1)  # (H, B, D)
-        values = taken @ w_v.unflatten(0, (heads, -1)).transpose(1, 2)  # (H, B, d)
-        bias = b_v.unflatten(0, (heads, -1)) * w.sum(dim=2, keepdim=True)  # (B, H, d)
-        values = (values.transpose(0, 1) + bias).flatten(1)  # (B, I)
+        taken, values = _read(w, source, w_v, b_v)
         there = (asked > 0)[:, None]
         kept = (query, source, asked, read, w_in, b_in, w_out, there, q, k, w, norm, taken, values)
         ctx.save_for_backward(*kept)

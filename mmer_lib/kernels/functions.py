@@ -23,12 +23,17 @@ LOW32, LOW64 = math.log(2) - 355 / 512, float.fromhex("0x1.fdf473de6af28p-22")
 
 
 @part
+def _reduce(x, shift, high, low):  # type: ignore[no-untyped-def]
+    """r of x, and k in the lowest bits of a number."""
+    shifted = x * (1 / math.log(2)) + shift
+    k = shifted - shift
+    r = x - k * high
+    return r - k * low, shifted
+
+
+@part
 def _exp32(x):  # type: ignore[no-untyped-def]
-    x = smaller(larger(x, -64.0), 88.0)
-    shifted = x * (1 / math.log(2)) + SHIFT32
-    k = shifted - SHIFT32
-    r = x - k * HIGH32
-    r = r - k * LOW32
+    r, shifted = _reduce(smaller(larger(x, -64.0), 88.0), SHIFT32, HIGH32, LOW32)
     p = 1 / 120 + r * (1 / 720 + r * (1 / 5040))
     p = 1 + r * (1 + r * (1 / 2 + r * (1 / 6 + r * (1 / 24 + r * p))))
     return p * two_to(shifted)
@@ -36,11 +41,7 @@ def _exp32(x):  # type: ignore[no-untyped-def]
 
 @part
 def _exp64(x):  # type: ignore[no-untyped-def]
-    x = smaller(larger(x, -512.0), 709.0)
-    shifted = x * (1 / math.log(2)) + SHIFT64
-    k = shifted - SHIFT64
-    r = x - k * HIGH64
-    r = r - k * LOW64
+    r, shifted = _reduce(smaller(larger(x, -512.0), 709.0), SHIFT64, HIGH64, LOW64)
     p = 1 / 39916800 + r * (1 / 479001600 + r * (1 / 6227020800))
     p = 1 / 40320 + r * (1 / 362880 + r * (1 / 3628800 + r * p))
     p = 1 / 24 + r * (1 / 120 + r * (1 / 720 + r * (1 / 5040 + r * p)))
@@ -49,9 +50,10 @@ def _exp64(x):  # type: ignore[no-untyped-def]
 
 
 def exp(x: Any) -> Any:
-    """e^x of a vector. Infinity is cut to a large number, and what is next to 0 to e^-64 or e^-512,
+    """e^x of a vector, between e^-64 and e^88 in float32, e^-512 and e^709 in float64.
 
-    of which products are no numbers below the normal ones: these are many times as slow.
+    Smaller ones, times a gradient, would soon be too small for a normal number, and with those a
+    processor is many times as slow.
     """
 
 
